@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# Steps and counts of scripts/test, which sources this file. Every step prints one line when it is
+# over; what a step printed is shown only when it fails. Counts end in steps_close.
+
+steps_passed=0
+steps_failed=0
+steps_skipped=0
+
+steps_say() {
+    printf '%-44s %s\n' "$1:" "$2"
+}
+
+# step NAME COMMAND...: runs it; one passed or one failed.
+step() {
+    local name=$1 log=$run/step.log begin=$SECONDS
+    shift
+    if ("$@") >"$log" 2>&1 </dev/null; then
+        steps_passed=$((steps_passed + 1))
+        steps_say "$name" "ok ($((SECONDS - begin)) s)"
+        return 0
+    fi
+    steps_failed=$((steps_failed + 1))
+    tail -n 200 "$log"
+    steps_say "$name" "FAILED"
+    return 1
+}
+
+# step_or_stop NAME COMMAND...: what the rest cannot do without. Counts only when it fails.
+step_or_stop() {
+    if step "$@"; then
+        steps_passed=$((steps_passed - 1))
+        return 0
+    fi
+    packages_report
+    steps_close
+}
+
+steps_add() {
+    local name=$1 passed=$2 failed=$3 skipped=$4
+    steps_passed=$((steps_passed + passed))
+    steps_failed=$((steps_failed + failed))
+    steps_skipped=$((steps_skipped + skipped))
+    steps_say "$name" "$passed passed, $failed failed, $skipped skipped"
+}
+
+# One test of a cmocka program is one test; any other program is one.
+# cmocka repeats the names of failed tests in its summary, after the line "N test(s) run.".
+steps_count_check() {
+    local name=$1 result=$2 folder=$3 log=$4 trs counts
+    local passed=0 failed=0 skipped=0
+    while IFS= read -r trs; do
+        counts=$(awk -v state="$(sed -n 's/^:test-result: //p' "$trs")" '
+            /^\[=+\] .*test\(s\) run\./ { summary = 1 }
+            summary { next }
+            /^\[ +OK +\]/ { ok++ }
+            /^\[ +FAILED +\]/ { bad++ }
+            /^\[ +ERROR +\]/ && !/--- / { bad++ }
+            /^\[ +SKIPPED +\]/ { skip++ }
+            END {
+                if (state ~ /^SKIP/ && !skip) skip = 1
+                if (state ~ /^PASS/ && !ok && !skip) ok = 1
+                if (state !~ /^(PASS|SKIP)/ && !bad) bad = 1
+                print ok + 0, bad + 0, skip + 0
+            }' "${trs%.trs}.log")
+        # shellcheck disable=SC2086
+        set -- $counts
+        passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+        [ "$2" -eq 0 ] || tail -n 60 "${trs%.trs}.log"
+    done < <(find "$folder/tests" -name '*.trs' | sort)
+    if [ "$result" -ne 0 ] && [ "$failed" -eq 0 ]; then
+        failed=1
+        tail -n 60 "$log"
+    fi
+    [ $((passed + failed)) -gt 0 ] || failed=1
+    steps_add "$name" "$passed" "$failed" "$skipped"
+}
+
+steps_count_pytest() {
+    local name=$1 result=$2 report=$3 counts
+    counts=$(/usr/bin/python3 - "$report" <<'PYTHON'
+import sys
+import xml.etree.ElementTree as tree
+
+total = failed = skipped = 0
+try:
+    for suite in tree.parse(sys.argv[1]).getroot().iter("testsuite"):
+        total += int(suite.get("tests", 0))
+        failed += int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped += int(suite.get("skipped", 0))
+except (OSError, tree.ParseError):
+    pass
+print(max(0, total - failed - skipped), failed, skipped)
+PYTHON
+    )
+    # shellcheck disable=SC2086
+    set -- $counts
+    if [ "$result" -ne 0 ] && [ "$2" -eq 0 ]; then
+        # 99 is scripts/contain's "left behind", 124 its time limit.
+        set -- "$1" 1 "$3"
+    fi
+    steps_add "$name" "$1" "$2" "$3"
+}
+
+steps_clang_runs() {
+    echo 'int main(void) { return 0; }' |
+        clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null
+}
+
+steps_close() {
+    echo "$steps_passed passed, $steps_failed failed, $steps_skipped skipped"
+    [ "$steps_failed" -eq 0 ]
+    exit $?
+}
