@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: MIT
+"""Starts the real binary between scripted peers.
+
+Environment: VELOX_SIDECAR the binary (else it is looked for in VELOX_BUILD and in the top folder),
+VELOX_SIDECAR_WRAPPER a command before it, such as "valgrind -q --error-exitcode=99",
+VELOX_TOOLS the folder of velox-standin and fcgx-responder (else next to the binary),
+VELOX_TEST_SLOW how many times slower than usual the machine is taken to be (10 under valgrind).
+"""
+
+import itertools
+import json
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import peers  # noqa: E402
+from peers import DEADLINE, SLOW, Answer, Fpm, Front, Velox  # noqa: E402
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+REPORTS = re.compile(r"ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:"
+                     r"|ERROR SUMMARY: [1-9]|definitely lost: [1-9]|Invalid (read|write) of size"
+                     r"|uninitialised value|[Aa]ssertion .* failed")
+
+
+def find_program(name, variable):
+    given = os.environ.get(variable)
+    if given:
+        return given if variable != "VELOX_TOOLS" else os.path.join(given, name)
+    folders = [os.environ.get("VELOX_BUILD"), os.getcwd(), TOP]
+    if os.environ.get("VELOX_SIDECAR"):
+        folders.insert(0, os.path.dirname(os.environ["VELOX_SIDECAR"]))
+    for folder in filter(None, folders):
+        for path in (name, "tests/tools/" + name, "tests/" + name):
+            if os.access(os.path.join(folder, path), os.X_OK):
+                return os.path.join(folder, path)
+    pytest.fail(f"{name} is not built: set {variable}, or VELOX_BUILD to the build folder", pytrace=False)
+
+
+def sidecar_command():
+    return shlex.split(os.environ.get("VELOX_SIDECAR_WRAPPER", "")) + [
+        find_program("velox-sidecar", "VELOX_SIDECAR")]
+
+
+def processes_of_session(session):
+    """Living processes of a session; zombies do not count."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as stat:
+                fields = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(name))
+    return found
+
+
+def wait_until(condition, what, timeout=None):
+    """For what sends no event, such as a line in a file or a process that appears."""
+    end = time.monotonic() + (timeout or DEADLINE)
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.002)
+
+
+class Sidecar:
+    """The real program, running."""
+
+    def __init__(self, folder, sections, environment=None):
+        self.folder = folder
+        self.config = os.path.join(folder, "velox-sidecar.ini")
+        self.log_path = os.path.join(folder, "log")
+        self.stderr_path = os.path.join(folder, "stderr")
+        self.log_offset = 0
+        self.address = sections["listen"]["fastcgi"].split(",")[0].strip()
+        with open(self.config, "w") as config:
+            config.write(ini_text(sections))
+        with open(self.stderr_path, "wb") as stderr:
+            self.process = subprocess.Popen(sidecar_command() + ["-c", self.config],
+                                            stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
+                                            start_new_session=True, env=environment)
+        try:
+            self._wait_listening()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_listening(self):
+        def listening():
+            assert self.process.poll() is None, f"the sidecar ended: {self.everything()}"
+            try:
+                peers.connect(self.address).close()
+                return True
+            except OSError:
+                return False
+        wait_until(listening, f"a listener at {self.address}", 2 * DEADLINE)
+
+    def child(self):
+        """The pid of the child that does the work."""
+        pid = self.process.pid
+
+        def only_child():
+            with open(f"/proc/{pid}/task/{pid}/children") as children:
+                pids = children.read().split()
+            return int(pids[0]) if len(pids) == 1 else None
+        return wait_until(only_child, "one child process")
+
+    def peak_memory_kb(self):
+        with open(f"/proc/{self.child()}/status") as status:
+            return int(re.search(r"VmHWM:\s+(\d+)", status.read()).group(1))
+
+    def log_text(self):
+        try:
+            with open(self.log_path, "rb") as log:
+                log.seek(self.log_offset)
+                return log.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+
+    def mark_log(self):
+        if os.path.exists(self.log_path):
+            self.log_offset = os.path.getsize(self.log_path)
+
+    def log(self, message=None, **fields):
+        """Lines of the json log since the test began that have these members."""
+        lines = [json.loads(line) for line in self.log_text().splitlines() if line.endswith("}")]
+        return [line for line in lines if (message is None or line.get("msg") == message)
+                and all(line.get(name) == value for name, value in fields.items())]
+
+    def wait_log(self, message, **fields):
+        return wait_until(lambda: self.log(message, **fields), f"a log line {message!r} {fields}")[0]
+
+    def everything(self):
+        with open(self.stderr_path, errors="replace") as stderr:
+            return f"--- stderr\n{stderr.read()}--- log\n{self.log_text()}"
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=None):
+        return self.process.wait(timeout or 2 * DEADLINE)
+
+    def kill(self):
+        for pid in processes_of_session(self.process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.process.wait()
+
+    def stop(self):
+        """SIGTERM, exit 0, nobody left behind, no report of a checker."""
+        try:
+            if self.process.poll() is None:
+                self.signal(signal.SIGTERM)
+            code = self.wait()
+            left = processes_of_session(self.process.pid)
+            with open(self.stderr_path, errors="replace") as stderr:
+                reports = stderr.read()
+            assert code == 0, f"exit code {code}"
+            assert not left, f"processes left behind: {left}"
+            assert not REPORTS.search(reports), reports
+        except subprocess.TimeoutExpired:
+            raise AssertionError("still running after SIGTERM") from None
+        finally:
+            self.kill()
+
+
+def ini_text(sections):
+    out = []
+    for section, keys in sections.items():
+        out.append(f"[{section}]")
+        out += [f"{key} = {value}" for key, value in keys.items() if value is not None]
+    return "\n".join(out) + "\n"
+
+
+class Stack:
+    """A sidecar with its scripted PHP-FPM and Velox."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, folder, changes, fpm=True, velox=True):
+        self.folder = folder
+        self.root = os.path.join(folder, "artifacts")
+        os.makedirs(self.root, exist_ok=True)
+        fpm_address = f"unix:{folder}/php.sock"
+        self.fpm = Fpm(fpm_address) if fpm else None
+        self.velox = Velox() if velox else None
+        sections = {
+            "sidecar": {"threads": 2, "log_format": "json", "log_file": f"{folder}/log"},
+            "listen": {"fastcgi": f"unix:{folder}/front.sock"},
+            "php_fpm": {"address": fpm_address, "spool_directory": folder},
+            "velox": {"server_url": self.velox.url if velox else None},
+            # Real delays and no drawing of lots, a hundred times faster than the defaults.
+            "retry": {"initial_delay": "10ms", "max_delay": "50ms", "jitter": 0},
+            "artifact": {"root": self.root},
+        }
+        for section, keys in changes.items():
+            sections.setdefault(section, {}).update(keys)
+        sections = {name: {key: str(value).replace("{folder}", folder) if value is not None else None
+                           for key, value in keys.items()} for name, keys in sections.items()}
+        self.sections = sections
+        self.fronts = []
+        self.sidecar = Sidecar(folder, sections)
+
+    # -- the front's side
+
+    def front(self, address=None):
+        front = Front(address or self.sidecar.address)
+        self.fronts.append(front)
+        return front
+
+    def ask(self, *arguments, **named):
+        """A request on a new connection."""
+        front = self.front()
+        front.ask(*arguments, **named)
+        return front
+
+    def check_serves(self):
+        """An ordinary request passes."""
+        front = self.ask()
+        worker = self.fpm.accept()
+        worker.read_request()
+        worker.answer("Content-Type: text/plain\r\n\r\nstill here")
+        answer = front.read_answer()
+        assert answer.body == b"still here" and answer.ended
+        front.close()
+
+    # -- builds
+
+    def build_request(self, **members):
+        """JSON bytes of a build that no other test asks for."""
+        number = next(self.numbers)
+        members = {
+            "request_id": f"test-{os.getpid()}-{number}",
+            "target_platform": {"os": "linux", "arch": "amd64"},
+            "rr_version": "v2025.1.2",
+            "plugins": [{"module_name": "github.com/roadrunner-server/http/v5", "tag": f"v5.2.{number}"}],
+            **members}
+        return json.dumps({name: value for name, value in members.items()
+                           if value is not ...}).encode()
+
+    def artifact(self, content, name=None):
+        """Writes a built file; its path."""
+        path = os.path.join(self.root, name or f"rr-{next(self.numbers)}")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(content)
+        return path
+
+    def php_asks_for_build(self, request=None, head="", front=None, **ask):
+        """Front asks, PHP answers with a build request and is let go. Returns the front."""
+        front = front or self.front()
+        front.ask(**ask)
+        worker = self.fpm.accept()
+        worker.read_request()
+        worker.answer(b"X-Velox-Build: true\r\nContent-Type: application/json\r\n" + peers.to_bytes(head)
+                      + b"\r\n" + (self.build_request() if request is None else request))
+        worker.wait_closed()
+        return front
+
+    def build(self, velox_body=None, request=None, head="", **answer):
+        """A whole build with one call at Velox; the front's answer."""
+        front = self.php_asks_for_build(request, head)
+        call = self.velox.accept()
+        if velox_body is None:
+            velox_body = json.dumps({"path": self.artifact(b"built"), "logs": ""})
+        call.answer(velox_body, **answer)
+        return front.read_answer()
+
+    # -- the end
+
+    def tidy(self):
+        for front in self.fronts:
+            front.close()
+        self.fronts.clear()
+        if self.fpm:
+            self.fpm.tidy()
+        if self.velox:
+            self.velox.tidy()
+
+    def close(self):
+        self.tidy()
+        for peer in (self.fpm, self.velox):
+            if peer:
+                peer.close()
+
+    def stop(self):
+        try:
+            self.tidy()
+            self.sidecar.stop()
+        finally:
+            self.close()
+
+
+def check_error(answer, status, error, request_id=None):
+    """The sidecar's own answer, as the contract words it. Returns its message."""
+    assert answer.ended, "no END_REQUEST"
+    assert answer.app_status == 0 and answer.protocol_status == peers.REQUEST_COMPLETE
+    assert answer.status == status, answer.stdout
+    assert answer.get("Content-Type") == "application/json"
+    assert answer.get("Cache-Control") == "no-store"
+    body = json.loads(answer.body)
+    assert body["error"] == error, body
+    assert isinstance(body["message"], str) and body["message"]
+    if request_id is None:
+        assert set(body) <= {"error", "message", "request_id"}
+    else:
+        assert body["request_id"] == request_id
+    if status == 503:
+        assert int(answer.get("Retry-After")) >= 1
+    return body["message"]
+
+
+# ---- fixtures ----------------------------------------------------------------------------------
+
+def pytest_make_parametrize_id(val):
+    """Bytes of any length make a short name: pytest puts it into the environment."""
+    if isinstance(val, (bytes, str)):
+        text = repr(val[:60]).strip("b'\"")
+        return re.sub(r"[^ -~]|[\[\]]", "_", text)[:40] + ("…" if len(text) > 40 else "")
+    return None
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        item.failed = True
+        for stack in getattr(item, "stacks", []):
+            report.sections.append((f"sidecar in {stack.folder}", stack.sidecar.everything()))
+
+
+def make_folder():
+    """Short, since the path of a unix socket is at most 107 bytes; open to an unprivileged child."""
+    folder = tempfile.mkdtemp(prefix="vx-")
+    os.chmod(folder, 0o755)
+    return folder
+
+
+@pytest.fixture
+def folder():
+    folder = make_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class SharedStack:
+    def __init__(self):
+        self.stack = None
+
+    def get(self):
+        if self.stack is None:
+            self.stack = Stack(make_folder(), {})
+        return self.stack
+
+    def drop(self):
+        if self.stack is not None:
+            stack, self.stack = self.stack, None
+            try:
+                stack.stop()
+            finally:
+                shutil.rmtree(stack.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def shared_stack():
+    shared = SharedStack()
+    yield shared
+    shared.drop()
+
+
+@pytest.fixture
+def stack(request, shared_stack):
+    """The usual configuration. Tests of a module share the process, not connections; after a failure
+    the next test gets a new one."""
+    stack = shared_stack.get()
+    stack.sidecar.mark_log()
+    child = stack.sidecar.child()
+    request.node.stacks = [stack]
+    yield stack
+    stack.tidy()
+    if getattr(request.node, "failed", False) or stack.sidecar.child() != child:
+        try:
+            shared_stack.drop()
+        except AssertionError:
+            if not getattr(request.node, "failed", False):
+                raise
+    else:
+        assert stack.sidecar.process.poll() is None, "the sidecar ended"
+
+
+@pytest.fixture
+def start(request):
+    """start(section={key: value}, …): a sidecar of its own with these keys changed."""
+    request.node.stacks = []
+
+    def starter(fpm=True, velox=True, **changes):
+        stack = Stack(make_folder(), changes, fpm=fpm, velox=velox)
+        request.node.stacks.append(stack)
+        return stack
+
+    yield starter
+    try:
+        for stack in request.node.stacks:
+            stack.stop()
+    finally:
+        for stack in request.node.stacks:
+            stack.sidecar.kill()
+            shutil.rmtree(stack.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def responder(folder):
+    """Address of a libfcgi application."""
+    address = f"unix:{folder}/fcgx.sock"
+    process = subprocess.Popen([find_program("fcgx-responder", "VELOX_TOOLS"), "--listen", address,
+                                "--workers", "4"], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"listening\n"
+    yield address
+    process.terminate()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def standin(folder):
+    """URL of a Velox stand-in that writes below `folder`/built."""
+    built = os.path.join(folder, "built")
+    os.mkdir(built)
+    process = subprocess.Popen([find_program("velox-standin", "VELOX_TOOLS"), "--listen", "127.0.0.1:0",
+                                "--directory", built, "--size", "100000"], stdout=subprocess.PIPE)
+    url = process.stdout.readline().decode().removeprefix("listening on ").strip()
+    yield url
+    process.terminate()
+    assert process.wait() == 0
+    process.stdout.close()
+
+
+def unused_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
