@@ -1,0 +1,3 @@
+<?php
+header('X-Velox-Build: true');
+no_such_function();

@@ -1,0 +1,4 @@
+<?php
+// The ordinary page.
+header('Content-Type: text/plain');
+echo "hello\n";
