@@ -2,7 +2,8 @@
 # shellcheck shell=bash disable=SC2154
 #
 # The long part of scripts/test, which sources this file and whose variables ($source, $build, $run,
-# $jobs, $python) it uses. It builds three more times: with sanitizers, for fuzzing, in distcheck.
+# $jobs) it uses. It builds four more times: for gcc's analyzer, with sanitizers, for fuzzing, and in
+# distcheck.
 
 long_c_files() {
     find "$source/fcgi" "$source/sidecar" "$source/tests" -name '*.[ch]' | sort
@@ -22,18 +23,29 @@ long_shell_scripts() {
         done
 }
 
+# SC2317 takes functions that are called by name (step NAME FUNCTION) for unreachable.
 long_shellcheck() {
-    cd "$source" && long_shell_scripts | xargs shellcheck -x -S style
+    cd "$source" && long_shell_scripts | xargs shellcheck -x -S style -e SC2317
 }
 
 long_architecture() {
     "$source/scripts/check-architecture" --build "$build/plain"
 }
 
-long_cppcheck() {
-    cd "$source" && cppcheck -q -j "$jobs" --std=c11 --error-exitcode=1 --inline-suppr \
-        --enable=warning,performance,portability --suppress=missingIncludeSystem \
-        --library=posix -D_GNU_SOURCE= -I. fcgi sidecar
+# gcc's analyzer needs optimisation to see through calls; warnings are errors here as everywhere.
+long_gcc_analyzer() {
+    configure_in "$build/analyzer" --disable-tests CFLAGS='-g -O1 -fanalyzer' &&
+        make -j"$jobs" all
+}
+
+long_clang_analyzer() {
+    local flags
+    flags=$(pkg-config --cflags libevent_core libcurl libcjson inih libcrypto zlib fcgi) || return 1
+    # shellcheck disable=SC2086
+    find "$source/fcgi" "$source/sidecar" -name '*.c' -print0 | sort -z |
+        xargs -0 -n 8 -P "$jobs" clang --analyze -Xclang -analyzer-werror \
+            -Xclang -analyzer-output=text -std=gnu11 -D_GNU_SOURCE= -DDEFAULT_CONFIG='""' \
+            -DPACKAGE_VERSION='"0"' -I"$source" $flags
 }
 
 # One build of clang's for the sanitizers; -O1 keeps stack traces whole and is fast enough.
@@ -48,9 +60,10 @@ long_asan_tests() {
     mkdir -p "$run/asan" && chmod 1777 "$run/asan"
     export ASAN_OPTIONS=log_path=$run/asan/report:detect_leaks=1:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=log_path=$run/asan/report:print_stacktrace=1
+    export VELOX_TEST_SLOW=3
     run_check "sanitizers: unit, simulations, corpora" "$build/asan"
     run_pytest "sanitizers: daemon" daemon "$build/asan"
-    unset ASAN_OPTIONS UBSAN_OPTIONS
+    unset ASAN_OPTIONS UBSAN_OPTIONS VELOX_TEST_SLOW
     step "sanitizers: reports" long_no_reports "$run/asan"
 }
 
@@ -69,17 +82,22 @@ long_valgrind_tests() {
     export VELOX_SIDECAR_WRAPPER="valgrind --quiet --trace-children=yes --track-fds=no \
 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
 --error-exitcode=99 --log-file=$run/valgrind/%p.log"
+    export VELOX_TEST_SLOW=10
     run_pytest "valgrind: daemon" daemon "$build/plain"
-    unset VELOX_SIDECAR_WRAPPER
+    unset VELOX_SIDECAR_WRAPPER VELOX_TEST_SLOW
     step "valgrind: reports" long_valgrind_reports
 }
 
 # A log without an error still holds remarks, on a system call that this valgrind does not know.
 long_valgrind_reports() {
     local log result=0
+    local errors='Invalid|ninitialised|definitely lost|indirectly lost|overlap|terminating'
     for log in "$run"/valgrind/*.log; do
-        [ -e "$log" ] || { echo "valgrind has written no log: were the tests run under it?"; return 1; }
-        grep -qE '^==[0-9]+== .*(Invalid|uninitialised|definitely lost|indirectly lost|overlap|Process terminating)' "$log" || continue
+        if [ ! -e "$log" ]; then
+            echo "valgrind has written no log: were the tests run under it?"
+            return 1
+        fi
+        grep -qE "^==[0-9]+== .*($errors)" "$log" || continue
         head -n 60 "$log"
         result=1
     done
@@ -94,8 +112,8 @@ long_fuzz() {
     local target=$1 corpus=$source/tests/fuzz/corpus/${1#fuzz_}
     mkdir -p "$run/$target" && cd "$run/$target" || return 1
     # New inputs go into the first folder: a scratch one, not the source's.
-    mkdir -p new && "$build/fuzz/tests/fuzz/$target" -max_total_time=5 -timeout=5 -print_final_stats=1 \
-        new "$corpus"
+    mkdir -p new && "$build/fuzz/tests/fuzz/$target" -max_total_time=5 -timeout=5 \
+        -print_final_stats=1 new "$corpus"
 }
 
 long_fuzz_all() {
@@ -118,7 +136,8 @@ long_steps() {
     step "clang-format" long_style
     step "shellcheck" long_shellcheck
     step "architecture" long_architecture
-    step "cppcheck" long_cppcheck
+    step "analyzer of gcc" long_gcc_analyzer
+    step "analyzer of clang" long_clang_analyzer
     if step "sanitizers: build" long_build_asan; then
         long_asan_tests
     fi

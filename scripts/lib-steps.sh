@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 #
-# Steps and counts of scripts/test, which sources this file. Every step prints one line when it is
-# over; what a step printed is shown only when it fails. Counts end in steps_close.
+# Steps and counts of scripts/test, which sources this file and gives $run, a folder for scratch
+# files. Every step prints one line when it is over; what a step printed is shown only when it
+# fails. Counts end in steps_close.
 
 steps_passed=0
 steps_failed=0
