@@ -119,8 +119,9 @@ bool cgi_next_header(struct span *head, struct cgi_header *header)
         return false;
     }
     *head = rest;
-    *header = (struct cgi_header){
-        .name = span_of(line.ptr, 0), .value = span_of(line.ptr, 0), .line = line};
+    *header = (struct cgi_header){ .name = span_of(line.ptr, 0),
+                                   .value = span_of(line.ptr, 0),
+                                   .line = line };
     const uint8_t *colon = memchr(text.ptr, ':', text.len);
     struct span name = span_of(text.ptr, colon == NULL ? 0 : (size_t)(colon - text.ptr));
 
@@ -162,9 +163,9 @@ enum strip_state {
 
 void cgi_strip_init(struct cgi_strip *strip, const char *name)
 {
-    *strip = (struct cgi_strip){.name = name,
-                                .name_length = (uint8_t)strnlen(name, CGI_STRIP_NAME_MAX),
-                                .state = STRIP_LINE_START};
+    *strip = (struct cgi_strip){ .name = name,
+                                 .name_length = (uint8_t)strnlen(name, CGI_STRIP_NAME_MAX),
+                                 .state = STRIP_LINE_START };
 }
 
 /* How many bytes of text go on the name and its colon, of which matched bytes have come. */

@@ -115,9 +115,9 @@ size_t params_cut(struct span pairs, size_t max)
 size_t params_values_answer(struct span asked, unsigned max_conns,
                             uint8_t answer[PARAMS_VALUES_MAX])
 {
-    static const char *const names[] = {FCGI_MAX_CONNS, FCGI_MAX_REQS, FCGI_MPXS_CONNS};
+    static const char *const names[] = { FCGI_MAX_CONNS, FCGI_MAX_REQS, FCGI_MPXS_CONNS };
     enum { NAMES = sizeof(names) / sizeof(names[0]) };
-    bool is_asked[NAMES] = {false};
+    bool is_asked[NAMES] = { false };
     char number[16];
     struct span name;
     struct span value;

@@ -39,12 +39,12 @@ void fcgi_header_write(uint8_t bytes[FCGI_HEADER_SIZE], uint8_t type, uint16_t r
 
 struct fcgi_begin fcgi_begin_read(const uint8_t body[FCGI_BODY_SIZE])
 {
-    return (struct fcgi_begin){.role = read_u16(body), .flags = body[2]};
+    return (struct fcgi_begin){ .role = read_u16(body), .flags = body[2] };
 }
 
 struct fcgi_end fcgi_end_read(const uint8_t body[FCGI_BODY_SIZE])
 {
     uint32_t app_status = (uint32_t)read_u16(body) << 16 | read_u16(body + 2);
 
-    return (struct fcgi_end){.app_status = app_status, .protocol_status = body[4]};
+    return (struct fcgi_end){ .app_status = app_status, .protocol_status = body[4] };
 }

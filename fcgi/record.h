@@ -14,7 +14,7 @@
 
 /* Bytes of a record header, and of each body of fixed size. */
 #define FCGI_HEADER_SIZE 8
-#define FCGI_BODY_SIZE   8
+#define FCGI_BODY_SIZE 8
 
 /*
  * The most content that we put into one record: the largest multiple of eight, so that records need

@@ -20,7 +20,7 @@ struct span {
 
 static inline struct span span_of(const void *bytes, size_t len)
 {
-    return (struct span){.ptr = bytes, .len = len};
+    return (struct span){ .ptr = bytes, .len = len };
 }
 
 static inline struct span span_of_string(const char *string)
@@ -56,7 +56,7 @@ static inline void span_skip(struct span *span, size_t len)
 /* Takes the first min(len, span->len) bytes off the span and returns them. */
 static inline struct span span_take(struct span *span, size_t len)
 {
-    struct span taken = {.ptr = span->ptr, .len = len < span->len ? len : span->len};
+    struct span taken = { .ptr = span->ptr, .len = len < span->len ? len : span->len };
 
     if (taken.len > 0) {
         span_skip(span, taken.len);

@@ -13,8 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     struct span input = span_of(bytes, size);
     struct cuts cuts = cuts_of_fuzz(&input);
-    struct trace plain = {0};
-    struct trace whole = {0};
+    struct trace plain = { 0 };
+    struct trace whole = { 0 };
 
     cuts_compare(trace_strip, input, cuts_whole(), cuts);
     cuts_compare(trace_strip, input, cuts_whole(), cuts_bytes());

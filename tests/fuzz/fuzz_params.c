@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 /* Reads all pairs and writes them again: never longer, and the same pairs. Gives the rewriting. */
 static struct trace check_pairs(struct span input)
 {
-    struct trace written = {0};
+    struct trace written = { 0 };
     struct span pairs = input;
     struct span name;
     struct span value;

@@ -14,12 +14,12 @@
 
 #include "fcgi/span.h"
 
-#define CUTS_CHECK(condition)                                                             \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            (void)fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition); \
-            abort();                                                                      \
-        }                                                                                 \
+#define CUTS_CHECK(condition)                                                                      \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            (void)fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition);          \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 struct cuts {
@@ -29,17 +29,17 @@ struct cuts {
 
 static inline struct cuts cuts_whole(void)
 {
-    return (struct cuts){.every = SIZE_MAX};
+    return (struct cuts){ .every = SIZE_MAX };
 }
 
 static inline struct cuts cuts_bytes(void)
 {
-    return (struct cuts){.every = 1};
+    return (struct cuts){ .every = 1 };
 }
 
 static inline struct cuts cuts_random(uint64_t seed)
 {
-    return (struct cuts){.random = (seed + 1) * 0x9e3779b97f4a7c15u | 1};
+    return (struct cuts){ .random = (seed + 1) * 0x9e3779b97f4a7c15u | 1 };
 }
 
 /* xorshift64* by Marsaglia and Vigna: the same numbers on every machine. */
@@ -115,7 +115,7 @@ static inline struct span trace_span(const struct trace *trace)
 static inline void trace_deinit(struct trace *trace)
 {
     free(trace->bytes);
-    *trace = (struct trace){0};
+    *trace = (struct trace){ 0 };
 }
 
 /* What a parser says about input, cut in this way. */
@@ -125,8 +125,8 @@ typedef void cuts_tracer(struct trace *trace, struct span input, struct cuts cut
 static inline void cuts_compare(cuts_tracer *tracer, struct span input, struct cuts a,
                                 struct cuts b)
 {
-    struct trace trace_a = {0};
-    struct trace trace_b = {0};
+    struct trace trace_a = { 0 };
+    struct trace trace_b = { 0 };
 
     tracer(&trace_a, input, a);
     tracer(&trace_b, input, b);

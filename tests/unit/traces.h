@@ -26,7 +26,7 @@ static inline bool trace_reader_piece(struct trace *trace, struct fcgi_reader *r
                                       struct span piece, size_t offset, size_t *record_bytes)
 {
     struct span input = piece;
-    struct span content = {0};
+    struct span content = { 0 };
 
     for (;;) {
         switch (fcgi_reader_next(reader, &input, &content)) {
@@ -188,7 +188,7 @@ static inline void trace_scgi(struct trace *trace, struct span input, struct cut
 {
     enum scgi_result result = SCGI_NEED_DATA;
     struct span rest = input;
-    struct span headers = {0};
+    struct span headers = { 0 };
     size_t head_length = 0;
 
     while (rest.len > 0 && result == SCGI_NEED_DATA) {
