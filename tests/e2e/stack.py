@@ -118,7 +118,7 @@ class Stack:
         self.as_root = os.geteuid() == 0
         self.user = "www-data" if self.as_root else pwd.getpwuid(os.geteuid()).pw_name
         self.group = "www-data" if self.as_root else grp.getgrgid(os.getegid()).gr_name
-        self.directory = Path(tempfile.mkdtemp(prefix="vx-e2e-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix="e2e-"))
         self.directory.chmod(0o755)
         self.www = self.directory / "www"
         self.artifacts = self.directory / "artifacts"
@@ -195,8 +195,7 @@ php_admin_value[memory_limit] = 512M
     def _start_standin(self):
         tools = program_from("VELOX_TOOLS", SOURCE / "tests" / "tools")
         command = [tools / "velox-standin", "--listen", "127.0.0.1:0", "--directory", self.artifacts]
-        options = {"user": self.user, "group": self.group, "extra_groups": []} if self.as_root else {}
-        process = self._spawn("velox-standin", command, stdout=subprocess.PIPE, **options)
+        process = self._spawn("velox-standin", command, stdout=subprocess.PIPE)
         line = process.stdout.readline().decode()
         if not line.startswith("listening on http://"):
             raise RuntimeError(f"velox-standin said {line!r}")
