@@ -134,15 +134,20 @@ bool cgi_next_header(struct span *head, struct cgi_header *header)
     return true;
 }
 
+static bool is_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
 unsigned cgi_status(struct span value)
 {
     unsigned status = 0;
 
-    if (value.len < 3 || (value.len > 3 && value.ptr[3] != ' ' && value.ptr[3] != '\t')) {
+    if (value.len < 3 || (value.len > 3 && is_digit(value.ptr[3]))) {
         return 0;
     }
     for (size_t i = 0; i < 3; i++) {
-        if (value.ptr[i] < '0' || value.ptr[i] > '9') {
+        if (!is_digit(value.ptr[i])) {
             return 0;
         }
         status = status * 10 + (value.ptr[i] - '0');
