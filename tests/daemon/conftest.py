@@ -194,18 +194,18 @@ class Stack:
 
     numbers = itertools.count(1)
 
-    def __init__(self, folder, changes, fpm=True, velox=True):
+    def __init__(self, folder, changes, with_velox=True):
         self.folder = folder
         self.root = os.path.join(folder, "artifacts")
         os.makedirs(self.root, exist_ok=True)
         fpm_address = f"unix:{folder}/php.sock"
-        self.fpm = Fpm(fpm_address) if fpm else None
-        self.velox = Velox() if velox else None
+        self.fpm = Fpm(fpm_address)
+        self.velox = Velox() if with_velox else None
         sections = {
             "sidecar": {"threads": 2, "log_format": "json", "log_file": f"{folder}/log"},
             "listen": {"fastcgi": f"unix:{folder}/front.sock"},
             "php_fpm": {"address": fpm_address, "spool_directory": folder},
-            "velox": {"server_url": self.velox.url if velox else None},
+            "velox": {"server_url": self.velox.url if with_velox else None},
             # Real delays and no drawing of lots, a hundred times faster than the defaults.
             "retry": {"initial_delay": "10ms", "max_delay": "50ms", "jitter": 0},
             "artifact": {"root": self.root},
@@ -289,8 +289,7 @@ class Stack:
         for front in self.fronts:
             front.close()
         self.fronts.clear()
-        if self.fpm:
-            self.fpm.tidy()
+        self.fpm.tidy()
         if self.velox:
             self.velox.tidy()
 
@@ -411,8 +410,8 @@ def start(request):
     """start(section={key: value}, …): a sidecar of its own with these keys changed."""
     request.node.stacks = []
 
-    def starter(fpm=True, velox=True, **changes):
-        stack = Stack(make_folder(), changes, fpm=fpm, velox=velox)
+    def starter(with_velox=True, **changes):
+        stack = Stack(make_folder(), changes, with_velox)
         request.node.stacks.append(stack)
         return stack
 
