@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The command line. Options and exit codes only: what runs is the parent's, what is configured the
+ * configuration's.
+ */
+
+#include <cjson/cJSON.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <openssl/crypto.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "sidecar/config.h"
+#include "sidecar/config_table.h"
+#include "sidecar/parent.h"
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+#ifndef DEFAULT_CONFIG
+#define DEFAULT_CONFIG "/etc/velox-sidecar/velox-sidecar.ini"
+#endif
+
+static const char main_usage[] =
+    "usage: velox-sidecar [-c FILE] [-t | -T] [-v] [-h]\n"
+    "\n"
+    "  -c FILE  configuration (default: " DEFAULT_CONFIG ")\n"
+    "  -t       check the configuration and exit: 0 if it is valid, 78 if not\n"
+    "  -T       the same, and print the effective configuration\n"
+    "  -v       print the version and those of the libraries\n"
+    "  -h       print this\n"
+    "\n"
+    "Runs in the foreground. Stop: TERM. Reload: HUP.\n";
+
+struct main_options {
+    const char *config_path;
+    bool check;
+    bool print;
+    bool version;
+    bool help;
+};
+
+static int main_print_usage(void)
+{
+    fputs(main_usage, stderr);
+    return EX_USAGE;
+}
+
+static void main_print_version(void)
+{
+    printf("velox-sidecar %s\n", PACKAGE_VERSION);
+    printf("libevent %s\n", event_get_version());
+    printf("libcurl %s\n", curl_version_info(CURLVERSION_NOW)->version);
+    printf("cJSON %s\n", cJSON_Version());
+    printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
+    printf("zlib %s\n", zlibVersion());
+}
+
+/* False where an option is unknown or something is left over; getopt has told which option. */
+static bool main_read_options(int argc, char **argv, struct main_options *options)
+{
+    int option;
+
+    while ((option = getopt(argc, argv, "+c:tTvh")) != -1) {
+        switch (option) {
+        case 'c':
+            options->config_path = optarg;
+            break;
+        case 't':
+            options->check = true;
+            break;
+        case 'T':
+            options->check = true;
+            options->print = true;
+            break;
+        case 'v':
+            options->version = true;
+            break;
+        case 'h':
+            options->help = true;
+            break;
+        default:
+            return false;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "velox-sidecar: unexpected argument: %s\n", argv[optind]);
+        return false;
+    }
+    return true;
+}
+
+static const char *main_plural(unsigned count)
+{
+    return count == 1 ? "" : "s";
+}
+
+/* The line that closes a check. */
+static void main_print_verdict(const char *path, int error, unsigned mistakes, unsigned warnings)
+{
+    fprintf(stderr, "velox-sidecar: %s: ", path);
+    if (error == 0) {
+        fputs("configuration is valid", stderr);
+    } else if (mistakes > 0) {
+        fprintf(stderr, "%u mistake%s", mistakes, main_plural(mistakes));
+    } else {
+        fputs(strerror(-error), stderr);
+    }
+    if (warnings > 0) {
+        fprintf(stderr, error == 0 ? " (%u warning%s)" : ", %u warning%s", warnings,
+                main_plural(warnings));
+    }
+    fputc('\n', stderr);
+}
+
+static int main_check(const struct config *config, bool print)
+{
+    if (print && config_print(config, stdout) != 0) {
+        perror("velox-sidecar: standard output");
+        return EX_IOERR;
+    }
+    return 0;
+}
+
+static int main_start(const char *path, struct config *config, char **argv)
+{
+    if (config->sandbox == SANDBOX_ON &&
+        config_key_find("sidecar", "sandbox")->pending != NULL) {
+        fputs("velox-sidecar: sandbox = on, but this version has no sandbox; "
+              "set it to auto or off\n",
+              stderr);
+        config_free(config);
+        return EX_OSERR;
+    }
+    return parent_run(path, config, argv);
+}
+
+int main(int argc, char **argv)
+{
+    struct main_options options = { .config_path = DEFAULT_CONFIG };
+    struct config *config = NULL;
+    unsigned mistakes = 0;
+    unsigned warnings = 0;
+    int error;
+
+    if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
+        fputs("velox-sidecar: this version has no doctor yet; -t checks the configuration\n",
+              stderr);
+        return EX_USAGE;
+    }
+    if (!main_read_options(argc, argv, &options)) {
+        return main_print_usage();
+    }
+    if (options.help) {
+        fputs(main_usage, stdout);
+        return 0;
+    }
+    if (options.version) {
+        main_print_version();
+        return 0;
+    }
+    error = config_load(options.config_path, stderr, &config, &mistakes, &warnings);
+    if (options.check || error != 0) {
+        main_print_verdict(options.config_path, error, mistakes, warnings);
+    }
+    if (error != 0) {
+        return error == -EINVAL ? EX_CONFIG : EX_OSERR;
+    }
+    if (options.check) {
+        int result = main_check(config, options.print);
+
+        config_free(config);
+        return result;
+    }
+    return main_start(options.config_path, config, argv);
+}
