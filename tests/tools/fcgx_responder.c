@@ -60,13 +60,13 @@ static bool query_is(const char *query, const char *name, const char *wanted)
     const char *value = query_find(query, name);
     size_t length = strlen(wanted);
 
-    return value && strncmp(value, wanted, length) == 0
-        && (value[length] == '\0' || value[length] == '&');
+    return value && strncmp(value, wanted, length) == 0 &&
+           (value[length] == '\0' || value[length] == '&');
 }
 
 static void pause_ms(long long duration_ms)
 {
-    const struct timespec pause = {duration_ms / 1000, duration_ms % 1000 * 1000000};
+    const struct timespec pause = { duration_ms / 1000, duration_ms % 1000 * 1000000 };
 
     if (duration_ms > 0)
         nanosleep(&pause, NULL);
