@@ -12,7 +12,7 @@
 
 #include "sidecar/base/failure.h"
 
-enum stat {
+enum statistic {
     STAT_FRONTS_ACCEPTED,
     STAT_FRONTS_ACTIVE, /* gauge */
     STAT_WORKERS_ACTIVE, /* gauge */
@@ -65,20 +65,20 @@ struct stats {
 };
 
 /* Only the block's own thread writes, so a plain load and store are enough and no bus is locked. */
-static inline void stats_add(struct stats *stats, enum stat stat, uint64_t amount)
+static inline void stats_add(struct stats *stats, enum statistic stat, uint64_t amount)
 {
     atomic_store_explicit(&stats->values[stat],
                           atomic_load_explicit(&stats->values[stat], memory_order_relaxed) + amount,
                           memory_order_relaxed);
 }
 
-static inline void stats_count(struct stats *stats, enum stat stat)
+static inline void stats_count(struct stats *stats, enum statistic stat)
 {
     stats_add(stats, stat, 1);
 }
 
 /* For gauges. */
-static inline void stats_drop(struct stats *stats, enum stat stat)
+static inline void stats_drop(struct stats *stats, enum statistic stat)
 {
     stats_add(stats, stat, (uint64_t)-1);
 }
