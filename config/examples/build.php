@@ -2,11 +2,11 @@
 
 declare(strict_types=1);
 
-// A page that answers with a built RoadRunner. It says what to build and ends; velox-sidecar lets this
-// worker go, has Velox build, and sends the file as the answer to this very request.
+// A page that answers with a built RoadRunner. It says what to build and ends; velox-sidecar lets
+// this worker go, has Velox build, and sends the file as the answer to this very request.
 
 if (!isset($_SERVER['VELOX_SIDECAR'])) {
-    // Without the sidecar (or with no server_url in its configuration) nobody would take the header.
+    // No sidecar in front, or no server_url in its configuration: nobody would take the header.
     http_response_code(503);
     header('Content-Type: text/plain');
     echo "Builds are not available: no velox-sidecar in front of PHP-FPM.\n";

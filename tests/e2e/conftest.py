@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Fixtures for the tests against real servers.
 
-VELOX_SIDECAR: the binary; VELOX_TOOLS: the folder that holds velox-standin. Without them the files of
-an in-tree build are taken. A missing server is an error, never a skip.
+VELOX_SIDECAR: the binary; VELOX_TOOLS: the folder that holds velox-standin. Without them the files
+of an in-tree build are taken. A missing server is an error, never a skip.
 """
 import sys
 from pathlib import Path

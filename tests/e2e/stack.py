@@ -2,8 +2,8 @@
 """One stack of real servers: nginx, velox-sidecar, PHP-FPM and the Velox stand-in.
 
 Everything lives in one temporary folder and listens on unix sockets in it (the stand-in on a free
-port), so several stacks and the machine's own servers do not meet. nginx and PHP-FPM run the files of
-config/, in which only the addresses are replaced.
+port), so several stacks and the machine's own servers do not meet. nginx and PHP-FPM run the files
+of config/, in which only the addresses are replaced.
 """
 import glob
 import grp
@@ -194,7 +194,8 @@ php_admin_value[memory_limit] = 512M
 
     def _start_standin(self):
         tools = program_from("VELOX_TOOLS", SOURCE / "tests" / "tools")
-        command = [tools / "velox-standin", "--listen", "127.0.0.1:0", "--directory", self.artifacts]
+        command = [tools / "velox-standin", "--listen", "127.0.0.1:0",
+                   "--directory", self.artifacts]
         process = self._spawn("velox-standin", command, stdout=subprocess.PIPE)
         line = process.stdout.readline().decode()
         if not line.startswith("listening on http://"):

@@ -137,9 +137,9 @@ def test_worker_is_free_while_velox_builds(one_worker, front):
 
 
 def test_twenty_builds_do_not_slow_ordinary_pages(one_worker):
-    """p50 and p99 of ordinary pages, one worker, 20 different builds waiting: within 1.2 times those
-    without builds. Rounds with and without alternate, and the machine may be busy with other things,
-    so three tries have to fail."""
+    """p50 and p99 of ordinary pages, one worker, 20 different builds waiting: within 1.2 times
+    those without builds. Rounds with and without alternate, and the machine may be busy with other
+    things, so three tries have to fail."""
     ratios = []
     for _ in range(3):
         quiet, building = [], []
@@ -197,7 +197,7 @@ def running(stack):
 # ---- clients that leave, children that die ----
 
 def test_client_that_leaves_ends_the_build(stack, front):
-    """The POST at Velox is closed within 100 ms. Best of three: the machine may be busy elsewhere."""
+    """The POST at Velox is closed within 100 ms. Best of three: the machine may be busy."""
     delays = []
     for _ in range(3):
         target, request_id = ask(standin={"behaviour": "hang"})
@@ -265,7 +265,8 @@ def test_malformed_build_request(stack, front, text, named):
 @pytest.mark.parametrize("standin, status, error", [
     ({"status": 400, "body": '{"code":"invalid_argument","message":"rr_version: odd"}'},
      400, "invalid_request"),
-    ({"status": 500, "body": '{"code":"internal","message":"compiler output"}'}, 500, "build_failed"),
+    ({"status": 500, "body": '{"code":"internal","message":"compiler output"}'},
+     500, "build_failed"),
     ({"behaviour": "success_false"}, 500, "build_failed"),
     ({"path": "/etc/passwd"}, 500, "artifact_unavailable"),
     ({"path": "relative/rr"}, 500, "artifact_unavailable"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The same request straight to PHP-FPM and through the sidecar: the client cannot tell them apart."""
+"""The same request straight to PHP-FPM and through the sidecar: the client cannot tell."""
 import pytest
 
 REQUESTS = {
@@ -16,15 +16,16 @@ REQUESTS = {
     "empty": ("GET", "/down.php?bytes=0", None, {}),
     "not modified": ("GET", "/answer.php?status=304&header[]=ETag:+%22v1%22", None, {}),
     "no content": ("GET", "/answer.php?status=204", None, {}),
-    "redirect": ("GET", "/answer.php?status=302&header[]=Location:+http://x.example/a?b=c", None, {}),
+    "redirect": ("GET", "/answer.php?status=302&header[]=Location:+//x.example/a?b=c", None, {}),
     "relative redirect": ("GET", "/answer.php?status=303&header[]=Location:+/here", None, {}),
-    "partial content": ("GET", "/answer.php?status=206&header[]=Content-Range:+bytes+0-4/9&body=12345",
-                        None, {}),
+    "partial content": ("GET", "/answer.php?status=206&header[]=Content-Range:+bytes+0-4/9"
+                               "&body=12345", None, {}),
     "odd status": ("GET", "/answer.php?status=299&body=odd", None, {}),
     "not found": ("GET", "/answer.php?status=404&body=none", None, {}),
     "no such page": ("GET", "/nowhere.php", None, {}),
     "server error": ("GET", "/answer.php?status=503&header[]=Retry-After:+7&body=later", None, {}),
-    "same header twice": ("GET", "/answer.php?status=200&header[]=X-Two:+a&header[]=X-Two:+b", None, {}),
+    "same header twice": ("GET", "/answer.php?status=200&header[]=X-Two:+a&header[]=X-Two:+b",
+                          None, {}),
     "cookies": ("GET", "/head.php?bytes=600", None, {}),
     "long head": ("GET", "/head.php?bytes=12000", None, {}),
     "log lines": ("GET", "/stderr.php?token=compared", None, {}),

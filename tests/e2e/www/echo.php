@@ -8,7 +8,7 @@ while (($chunk = fread($input, 1 << 20)) !== false && $chunk !== '') {
     hash_update($hash, $chunk);
 }
 $server = $_SERVER;
-foreach (['REQUEST_TIME', 'REQUEST_TIME_FLOAT', 'VELOX_SIDECAR', 'REMOTE_PORT', 'SERVER_ADDR', 'FCGI_ROLE'] as $name) {
+foreach (['REQUEST_TIME', 'REQUEST_TIME_FLOAT', 'VELOX_SIDECAR', 'SERVER_ADDR'] as $name) {
     unset($server[$name]);
 }
 ksort($server);
