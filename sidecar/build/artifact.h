@@ -31,11 +31,17 @@ enum artifact_result {
  * Opens the file that Velox named, after path_map, below one of the roots: the kernel itself checks
  * that no component leads out of the root (openat2 with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS);
  * where it lacks openat2, a walk that opens one component after the other with O_NOFOLLOW does.
- * Only ARTIFACT_OPENED writes *artifact, whose descriptor then belongs to the caller. *error is the errno of a
- * refusal that had one, else 0.
+ * Only ARTIFACT_OPENED writes *artifact, whose descriptor then belongs to the caller. *error is the
+ * errno of a refusal that had one, else 0.
  */
 enum artifact_result artifact_open(const struct artifact_options *options, struct span path,
                                    struct artifact *artifact, int *error);
+
+/* How the kernel is asked; tests choose, artifact_open takes openat2 where it is. */
+enum artifact_walk { ARTIFACT_BY_KERNEL, ARTIFACT_BY_COMPONENT };
+enum artifact_result artifact_open_by(enum artifact_walk walk,
+                                      const struct artifact_options *options, struct span path,
+                                      struct artifact *artifact, int *error);
 
 /* Closes the descriptor, if there is one. */
 void artifact_close(struct artifact *artifact);

@@ -20,8 +20,8 @@ struct body_decode {
     z_stream stream;
 };
 
-/* Reads the value of Content-Encoding: gzip, x-gzip, deflate, identity, none, in any case. 0 or -EINVAL
- * (any other coding, or more than one). */
+/* Reads the value of Content-Encoding: gzip, x-gzip, deflate, identity, none, in any case. 0 or
+ * -EINVAL (any other coding, or more than one). */
 int body_encoding_parse(struct span value, enum body_encoding *encoding);
 
 /* Allocates nothing yet, so it cannot fail. */
@@ -33,9 +33,9 @@ void body_decode_deinit(struct body_decode *decode);
  * the stream), and appends the result to out, whose maximum is never passed. deflate means zlib's
  * format or raw deflate; gzip may consist of several members, so more input may follow a 1.
  *
- * 0: more input is needed (always, for identity); 1: the stream is complete, what follows is dropped
- * unless it is another gzip member; -EFBIG: the result does not fit into out; -EINVAL: the input
- * is not what it says; -ENOMEM. After an error the object may only be deinitialised.
+ * 0: more input is needed (always, for identity); 1: the stream is complete, what follows is
+ * dropped unless it is another gzip member; -EFBIG: the result does not fit into out; -EINVAL: the
+ * input is not what it says; -ENOMEM. After an error the object may only be deinitialised.
  */
 int body_decode_next(struct body_decode *decode, struct span *input, struct buf *out);
 

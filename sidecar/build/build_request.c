@@ -17,12 +17,12 @@
 
 _Static_assert(BUILD_REQUEST_KEY_SIZE == BUILD_KEY_SIZE, "the key is a SHA-256");
 
-#define UUID_LENGTH  36
+#define UUID_LENGTH 36
 #define EXCERPT_SIZE 120
 
 enum json_end_state {
-    END_BEFORE,  /* only white space so far */
-    END_INSIDE,  /* in the value, outside of strings */
+    END_BEFORE, /* only white space so far */
+    END_INSIDE, /* in the value, outside of strings */
     END_STRING,
     END_ESCAPE,
     END_FOUND,
@@ -141,6 +141,12 @@ static int check_begin(struct span body, char *message)
                   excerpt, begin.len > sizeof(excerpt) ? "..." : "");
 }
 
+/* As opposed to what JSON allows and we refuse. */
+static bool is_json_fault(enum json_fault fault)
+{
+    return fault != JSON_NUL && fault != JSON_DUPLICATE && fault != JSON_DEPTH;
+}
+
 static int check_json(struct span body, struct json_value *value, char *message)
 {
     struct json_error error;
@@ -152,12 +158,10 @@ static int check_json(struct span body, struct json_value *value, char *message)
     if (result != -EINVAL) {
         return result;
     }
-    if (error.place[0] == '\0') {
-        return refuse(message, "the body is not valid JSON: %s at byte %zu",
-                      json_fault_text(error.fault), error.offset);
-    }
-    return refuse(message, "the body is not valid JSON: %s at byte %zu, in %s",
-                  json_fault_text(error.fault), error.offset, error.place);
+    return refuse(message, "the body %s: %s at byte %zu%s%s",
+                  is_json_fault(error.fault) ? "is not valid JSON" : "cannot be accepted",
+                  json_fault_text(error.fault), error.offset, error.place[0] == '\0' ? "" : ", in ",
+                  error.place);
 }
 
 /* A copy for cJSON in which long numbers are a 0 and spaces: it cannot read them, and nothing here
@@ -236,7 +240,8 @@ static int check_plugins(const cJSON *root, char *message)
     if (!cJSON_IsArray(plugins)) {
         return refuse(message, "plugins must be an array of objects");
     }
-    cJSON_ArrayForEach(plugin, plugins) {
+    cJSON_ArrayForEach(plugin, plugins)
+    {
         char place[40];
 
         (void)snprintf(place, sizeof(place), "plugins[%u].", index);
@@ -302,8 +307,10 @@ static int check_id(const cJSON *root, char *message)
     }
     length = strlen(id->valuestring);
     if (length < 1 || length > BUILD_REQUEST_ID_MAX || strspn(id->valuestring, allowed) != length) {
-        return refuse(message, "request_id must be 1 to %d characters of A-Z, a-z, 0-9, '.', '_' "
-                               "and '-'", BUILD_REQUEST_ID_MAX);
+        return refuse(message,
+                      "request_id must be 1 to %d characters of A-Z, a-z, 0-9, '.', '_' "
+                      "and '-'",
+                      BUILD_REQUEST_ID_MAX);
     }
     return 0;
 }

@@ -3,8 +3,8 @@
 #define SIDECAR_BUILD_BUILD_REQUEST_H
 
 /*
- * The JSON that PHP sends: found, checked, and kept as the bytes that came. Nothing is printed again
- * from a parsed tree; only a missing or null request_id is put into a copy of the bytes.
+ * The JSON that PHP sends: found, checked, and kept as the bytes that came. Nothing is printed
+ * again from a parsed tree; only a missing or null request_id is put into a copy of the bytes.
  */
 
 #include "sidecar/base/buf.h"

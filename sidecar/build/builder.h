@@ -22,6 +22,7 @@
 #include "sidecar/io/mailbox.h"
 
 struct builder;
+struct velox_client;
 
 /* Text from Velox or from us for the client; longer is cut (section 6 of the contract: 4 KiB). */
 #define BUILD_MESSAGE_MAX 4096
@@ -29,37 +30,41 @@ struct builder;
 struct build_result {
     struct mail mail; /* first */
     uint64_t ticket;
-    enum failure failure; /* FAILURE_NONE: the artifact is open */
-    struct artifact artifact;
-    uint64_t duration_ms; /* from the submit to the open artifact */
+    enum failure failure;     /* FAILURE_NONE: the artifact is open */
+    struct artifact artifact; /* may share its file offset with others who waited: read by offset */
+    uint64_t duration_ms;     /* from the submit to the open artifact */
     bool from_cache;
     uint64_t cache_age_s;
     unsigned retry_after_s; /* with FAILURE_BUSY, at least 1 */
     struct buf message;     /* with a failure: plain UTF-8 text, not escaped */
 };
 
-/* Closes the artifact if it is still there. */
+/* Frees the result and all that is in it; closes the artifact if it is still there (fd >= 0). */
 void build_result_free(struct build_result *result);
 
-/* Borrows everything; log and options must outlive the builder. 0 or -errno (a CA or token file that
- * cannot be read is logged and -EINVAL). */
+/* Borrows everything; log and options must outlive the builder. 0 or -errno (a CA or token file
+ * that cannot be read is logged and -EINVAL). */
 int builder_new(struct builder **builder, struct loop *loop, const struct build_options *options,
                 struct log *log, struct stats *stats);
-/* In the builder's own thread, after builder_stop. */
+/* The same with another client than curl's; it is borrowed too. For tests. */
+int builder_new_with_client(struct builder **builder, struct loop *loop,
+                            const struct build_options *options, struct log *log,
+                            struct stats *stats, struct velox_client *client);
+/* In the builder's own thread, after builder_stop. Does nothing with NULL. */
 void builder_free(struct builder *builder);
 
 /*
- * From any thread. Takes *request's content (leaves it deinitialised) on success. ticket is the caller's number
- * for the one who waits, unique among all callers; the result is posted to reply_to. 0 or -ENOMEM,
- * -EPIPE when the builder has stopped.
+ * From any thread. Takes *request's content (leaves it deinitialised) on success. ticket is the
+ * caller's number for the one who waits, unique among all callers; the result is posted to
+ * reply_to. 0 or -ENOMEM, -EPIPE when the builder has stopped.
  */
 int builder_submit(struct builder *builder, uint64_t ticket, struct build_request *request,
                    struct mailbox *reply_to);
 /* From any thread. -ENOMEM is answered by letting the build run to its end. */
 void builder_cancel(struct builder *builder, uint64_t ticket);
 
-/* In the builder's own thread: every build that runs is cancelled, every ticket gets FAILURE_BUSY. No
- * submit is accepted any more. */
+/* In the builder's own thread: every build that runs is cancelled, every ticket gets
+ * FAILURE_BUSY. No submit is accepted any more. */
 void builder_stop(struct builder *builder);
 
 #endif

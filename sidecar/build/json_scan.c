@@ -39,17 +39,6 @@ static bool is_digit(uint8_t byte)
     return byte >= '0' && byte <= '9';
 }
 
-static int hex_digit(uint8_t byte)
-{
-    if (is_digit(byte)) {
-        return byte - '0';
-    }
-    if (byte >= 'a' && byte <= 'f') {
-        return byte - 'a' + 10;
-    }
-    return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
-}
-
 /* The next byte, or -1 at the end of the text. */
 static int scan_peek(const struct scan *scan)
 {
@@ -64,62 +53,6 @@ static int scan_peek_after_space(struct scan *scan)
     return scan_peek(scan);
 }
 
-/* How many bytes follow a lead byte and the range of the first of them, by table 3-7 of the Unicode
- * standard (no overlong forms, no surrogates, nothing above U+10FFFF). */
-static int utf8_tail(uint8_t lead, uint8_t *low, uint8_t *high)
-{
-    *low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    *high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    if (lead < 0x80) {
-        return 0;
-    }
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        return 1;
-    }
-    if (lead >= 0xe0 && lead <= 0xef) {
-        return 2;
-    }
-    return lead >= 0xf0 && lead <= 0xf4 ? 3 : -1;
-}
-
-int json_utf8_length(struct span span)
-{
-    uint8_t low, high;
-    int tail;
-
-    if (span.len == 0) {
-        return -1;
-    }
-    tail = utf8_tail(span.ptr[0], &low, &high);
-    if (tail < 0) {
-        return 0;
-    }
-    for (int i = 1; i <= tail; i++) {
-        if ((size_t)i >= span.len) {
-            return -1;
-        }
-        if (span.ptr[i] < low || span.ptr[i] > high) {
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return tail + 1;
-}
-
-struct span json_utf8_cut(struct span span, size_t max)
-{
-    size_t len = max;
-
-    if (span.len <= max) {
-        return span;
-    }
-    while (len > 0 && (span.ptr[len] & 0xc0) == 0x80) {
-        len--;
-    }
-    return span_of(span.ptr, len);
-}
-
 /* Reads four hex digits of a \u escape at *at. */
 static enum json_fault scan_hex4(struct scan *scan, uint32_t *unit)
 {
@@ -127,7 +60,7 @@ static enum json_fault scan_hex4(struct scan *scan, uint32_t *unit)
 
     for (int i = 0; i < 4; i++) {
         int byte = scan_peek(scan);
-        int digit = byte < 0 ? -1 : hex_digit((uint8_t)byte);
+        int digit = byte < 0 ? -1 : json_hex_digit((uint8_t)byte);
 
         if (digit < 0) {
             return byte < 0 ? JSON_TRUNCATED : JSON_ESCAPE;
@@ -281,8 +214,8 @@ static enum json_fault scan_push(struct scan *scan, bool is_object, enum expect 
     if (scan->depth == JSON_DEPTH_MAX) {
         return JSON_DEPTH;
     }
-    scan->frames[scan->depth] =
-        (struct frame){ .is_object = is_object, .name_first = scan->name_count };
+    scan->frames[scan->depth] = (struct frame){ .is_object = is_object,
+                                                .name_first = scan->name_count };
     scan->depth++;
     scan->at++;
     byte = scan_peek_after_space(scan);
@@ -469,26 +402,6 @@ static void scan_place(const struct scan *scan, char place[JSON_PLACE_SIZE])
     }
 }
 
-static enum json_type type_of(uint8_t byte)
-{
-    switch (byte) {
-    case '{':
-        return JSON_OBJECT;
-    case '[':
-        return JSON_ARRAY;
-    case '"':
-        return JSON_STRING;
-    case 't':
-        return JSON_TRUE;
-    case 'f':
-        return JSON_FALSE;
-    case 'n':
-        return JSON_NULL;
-    default:
-        return JSON_NUMBER;
-    }
-}
-
 static struct span trim_space(struct span span)
 {
     while (span.len > 0 && is_space(span.ptr[0])) {
@@ -514,7 +427,7 @@ int json_scan(struct span text, unsigned options, struct json_value *value,
         return fault == JSON_NO_MEMORY ? -ENOMEM : -EINVAL;
     }
     value->text = trim_space(text);
-    value->type = type_of(value->text.ptr[0]);
+    value->type = json_type_of(value->text.ptr[0]);
     return 0;
 }
 
@@ -526,13 +439,13 @@ const char *json_fault_text(enum json_fault fault)
     case JSON_TRAILING:
         return "something follows the value";
     case JSON_CONTROL:
-        return "a control character in a string (it must be escaped)";
+        return "a control character that is not escaped";
     case JSON_ESCAPE:
         return "an escape sequence that JSON does not have";
     case JSON_SURROGATE:
         return "half of a surrogate pair";
     case JSON_NUL:
-        return "the character \\u0000, which is not allowed";
+        return "the character \\u0000 is not allowed";
     case JSON_UTF8:
         return "invalid UTF-8";
     case JSON_DEPTH:
@@ -546,284 +459,4 @@ const char *json_fault_text(enum json_fault fault)
         break;
     }
     return "a syntax error";
-}
-
-/* The length of an accepted string that begins here, quotes included. */
-static size_t string_length(struct span text)
-{
-    size_t at = 1;
-
-    while (at < text.len && text.ptr[at] != '"') {
-        at += text.ptr[at] == '\\' ? 2 : 1;
-    }
-    return at + 1;
-}
-
-static size_t container_length(struct span text)
-{
-    size_t at = 0;
-    size_t depth = 0;
-
-    do {
-        uint8_t byte = text.ptr[at];
-
-        if (byte == '"') {
-            at += string_length(span_of(text.ptr + at, text.len - at));
-            continue;
-        }
-        if (byte == '{' || byte == '[') {
-            depth++;
-        } else if (byte == '}' || byte == ']') {
-            depth--;
-        }
-        at++;
-    } while (depth > 0 && at < text.len);
-    return at;
-}
-
-static size_t scalar_length(struct span text)
-{
-    size_t at = 0;
-
-    while (at < text.len && !is_space(text.ptr[at]) && text.ptr[at] != ',' && text.ptr[at] != '}' &&
-           text.ptr[at] != ']') {
-        at++;
-    }
-    return at;
-}
-
-static size_t value_length(struct span text)
-{
-    if (text.ptr[0] == '"') {
-        return string_length(text);
-    }
-    return text.ptr[0] == '{' || text.ptr[0] == '[' ? container_length(text) : scalar_length(text);
-}
-
-void json_cursor_init(struct json_cursor *cursor, struct json_value container)
-{
-    cursor->rest = span_of(container.text.ptr + 1, container.text.len - 2);
-    cursor->in_object = container.type == JSON_OBJECT;
-}
-
-static void skip_to(struct span *rest, const char *also)
-{
-    while (rest->len > 0 && (is_space(rest->ptr[0]) || rest->ptr[0] == *also)) {
-        span_skip(rest, 1);
-    }
-}
-
-bool json_cursor_next(struct json_cursor *cursor, struct span *name, struct json_value *value)
-{
-    struct span *rest = &cursor->rest;
-
-    skip_to(rest, ",");
-    if (rest->len == 0) {
-        return false;
-    }
-    *name = span_of(rest->ptr, 0);
-    if (cursor->in_object) {
-        struct span quoted = span_take(rest, string_length(*rest));
-
-        *name = span_of(quoted.ptr + 1, quoted.len - 2);
-        skip_to(rest, ":");
-    }
-    value->type = type_of(rest->ptr[0]);
-    value->text = span_take(rest, value_length(*rest));
-    return true;
-}
-
-bool json_member(struct json_value object, const char *name, struct json_value *value)
-{
-    struct json_cursor cursor;
-    struct json_value candidate;
-    struct span candidate_name;
-
-    json_cursor_init(&cursor, object);
-    while (json_cursor_next(&cursor, &candidate_name, &candidate)) {
-        if (json_name_is(candidate_name, name)) {
-            *value = candidate;
-            return true;
-        }
-    }
-    return false;
-}
-
-static uint32_t take_hex4(struct span *rest)
-{
-    struct span digits = span_take(rest, 4);
-    uint32_t value = 0;
-
-    for (size_t i = 0; i < digits.len; i++) {
-        value = value << 4 | (uint32_t)hex_digit(digits.ptr[i]);
-    }
-    return value;
-}
-
-static uint32_t take_escape(struct span *rest)
-{
-    uint8_t byte = rest->ptr[0];
-    uint32_t unit;
-
-    span_skip(rest, 1);
-    switch (byte) {
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    case 'u':
-        break;
-    default:
-        return byte;
-    }
-    unit = take_hex4(rest);
-    if (unit >= 0xd800 && unit <= 0xdbff) {
-        span_skip(rest, 2);
-        unit = 0x10000 + ((unit - 0xd800) << 10) + (take_hex4(rest) - 0xdc00);
-    }
-    return unit;
-}
-
-/* Takes one character off an accepted string that is not empty. */
-static uint32_t take_character(struct span *rest)
-{
-    uint8_t byte = rest->ptr[0];
-    uint32_t character;
-    int length;
-
-    if (byte == '\\') {
-        span_skip(rest, 1);
-        return take_escape(rest);
-    }
-    length = json_utf8_length(*rest);
-    if (length <= 1) {
-        span_skip(rest, 1);
-        return byte;
-    }
-    character = byte & (0xffu >> (length + 1));
-    for (int i = 1; i < length; i++) {
-        character = character << 6 | (rest->ptr[i] & 0x3fu);
-    }
-    span_skip(rest, (size_t)length);
-    return character;
-}
-
-int json_name_compare(struct span a, struct span b)
-{
-    while (a.len > 0 && b.len > 0) {
-        uint32_t left = take_character(&a);
-        uint32_t right = take_character(&b);
-
-        if (left != right) {
-            return left < right ? -1 : 1;
-        }
-    }
-    return a.len == b.len ? 0 : a.len < b.len ? -1 : 1;
-}
-
-bool json_name_is(struct span name, const char *text)
-{
-    return json_name_compare(name, span_of_string(text)) == 0;
-}
-
-struct span json_string_raw(struct json_value string)
-{
-    return span_of(string.text.ptr + 1, string.text.len - 2);
-}
-
-static size_t encode_character(uint32_t character, uint8_t bytes[4])
-{
-    static const uint8_t leads[] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    size_t length = character < 0x80 ? 1 : character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-
-    for (size_t i = length - 1; i > 0; i--) {
-        bytes[i] = (uint8_t)(0x80 | (character & 0x3f));
-        character >>= 6;
-    }
-    bytes[0] = (uint8_t)(leads[length] | character);
-    return length;
-}
-
-int json_string_decode(struct json_value string, struct buf *out)
-{
-    struct span rest = json_string_raw(string);
-    uint8_t *room;
-    size_t used = 0;
-    int result;
-
-    if (rest.len == 0) {
-        return 0;
-    }
-    result = buf_reserve(out, rest.len, &room);
-    if (result < 0) {
-        return result;
-    }
-    while (rest.len > 0) {
-        used += encode_character(take_character(&rest), room + used);
-    }
-    buf_commit(out, used);
-    return 0;
-}
-
-bool json_long_number(struct span text, size_t *offset, struct span *number)
-{
-    size_t at = *offset;
-
-    while (at < text.len) {
-        struct span rest = span_of(text.ptr + at, text.len - at);
-        size_t length = 1;
-
-        if (rest.ptr[0] == '"') {
-            length = string_length(rest);
-        } else if (rest.ptr[0] == '-' || is_digit(rest.ptr[0])) {
-            length = scalar_length(rest);
-            if (length > JSON_NUMBER_SHORT_MAX) {
-                *number = span_of(rest.ptr, length);
-                *offset = at + length;
-                return true;
-            }
-        }
-        at += length;
-    }
-    return false;
-}
-
-size_t json_print_escaped(char *text, size_t size, struct span span)
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t used = 0;
-
-    while (span.len > 0) {
-        int length = json_utf8_length(span);
-        uint8_t byte = span.ptr[0];
-        bool plain = length > 1 || (length == 1 && byte >= 0x20 && byte != 0x7f && byte != '\\');
-        size_t taken = plain ? (size_t)length : 1;
-
-        /* U+0080 to U+009f are control characters too, encoded as c2 80 to c2 9f. */
-        if (length == 2 && byte == 0xc2 && span.ptr[1] < 0xa0) {
-            plain = false;
-            taken = 1;
-        }
-        if (used + (plain ? taken : 4) >= size) {
-            break;
-        }
-        if (plain) {
-            memcpy(text + used, span.ptr, taken);
-            used += taken;
-        } else {
-            text[used++] = '\\';
-            text[used++] = 'x';
-            text[used++] = digits[byte >> 4];
-            text[used++] = digits[byte & 15];
-        }
-        span_skip(&span, taken);
-    }
-    text[used] = '\0';
-    return used;
 }

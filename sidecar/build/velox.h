@@ -8,45 +8,19 @@
  * scripted server in its place.
  */
 
-#include "sidecar/base/buf.h"
 #include "sidecar/base/log.h"
 #include "sidecar/build/options.h"
+#include "sidecar/build/velox_answer.h"
 #include "sidecar/io/loop.h"
-
-enum velox_outcome {
-    VELOX_BUILT,          /* path holds the file's path as Velox names it */
-    VELOX_ALREADY_RUNS,   /* already_exists: somebody else has the same build running */
-    VELOX_RETRY,          /* may be tried again; reason says why */
-    VELOX_BUILD_FAILED,   /* 500 build_failed */
-    VELOX_REQUEST_INVALID,/* 400 invalid_request */
-    VELOX_UNUSABLE,       /* 502 velox_unavailable, never tried again */
-};
-
-enum velox_retry_reason {
-    VELOX_RETRY_CONNECT,
-    VELOX_RETRY_CUT,
-    VELOX_RETRY_TIMEOUT,
-    VELOX_RETRY_HTTP_STATUS,
-    VELOX_RETRY_CODE,
-};
-
-struct velox_answer {
-    enum velox_outcome outcome;
-    enum velox_retry_reason reason; /* with VELOX_RETRY */
-    bool is_timeout;                /* with VELOX_RETRY: request_timeout or deadline_exceeded */
-    uint64_t retry_after_ms;        /* 0: not told */
-    struct span path;               /* with VELOX_BUILT; as all spans here borrowed for the call */
-    struct span build_id;           /* may be empty */
-    struct span message;            /* what the server or curl says, or ours; may be empty */
-};
 
 struct velox_call; /* one POST under way */
 
 struct velox_client {
     /*
-     * Posts body (borrowed until on_answer or cancel) to server number server. The time limit
-     * is also told to the server (Connect-Timeout-Ms). on_answer comes exactly once, never from within start; the call is gone afterwards.
-     * 0 with *call, or -ENOMEM.
+     * Posts body (borrowed until on_answer or cancel) to server number server. The time limit is
+     * also told to the server (Connect-Timeout-Ms). on_answer comes exactly once, never from within
+     * start; the call is gone by then, so that a new one may be started from within it. The
+     * answer's spans die with on_answer. 0 with *call, or -ENOMEM.
      */
     int (*start)(struct velox_client *client, size_t server, struct span body, uint64_t timeout_ms,
                  void (*on_answer)(void *waiter, const struct velox_answer *answer), void *waiter,
@@ -54,5 +28,14 @@ struct velox_client {
     /* Closes the HTTP request, which cancels the build at Velox. No on_answer comes any more. */
     void (*cancel)(struct velox_client *client, struct velox_call *call);
 };
+
+/*
+ * The client by curl. Reads token_file and ca_file now, once. Borrows all; they must outlive it. 0,
+ * -ENOMEM, or -EINVAL where a file cannot be read or holds nothing usable, which is logged.
+ */
+int velox_new(struct velox_client **client, struct loop *loop, const struct build_options *options,
+              struct log *log);
+/* All calls must have ended or been cancelled. Does nothing with NULL. */
+void velox_free(struct velox_client *client);
 
 #endif

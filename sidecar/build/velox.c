@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * POSTs to Velox with libcurl's multi interface on our loop. It must never call into curl from one
+ * of curl's callbacks (curl forbids it), never follow a redirect, never obey a proxy that the
+ * environment names, and never keep a connection: curl sends a request once more, without being
+ * asked, when a kept connection turns out to be dead (Curl_retry_request), so attempts could not be
+ * counted, and a connection a minute is no cost.
+ */
+#include "sidecar/build/velox.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "sidecar/base/buf.h"
+#include "sidecar/base/list.h"
+#include "sidecar/build/velox_files.h"
+
+#define CONNECT_TIMEOUT_MS 10000
+#define ANSWER_MAX_BYTES (1024u * 1024u)
+#define READ_BUFFER_BYTES 2048 /* curl keeps one for each call, and a call waits for minutes */
+#define UPLOAD_BUFFER_BYTES 16384
+#define KEEPALIVE_IDLE_S 30
+#define KEEPALIVE_INTERVAL_S 10
+#define TOKEN_HEADER_MAX_BYTES (65u * 1024u)
+#define CA_FILE_MAX_BYTES (16u * 1024u * 1024u)
+#define HEADER_SIZE 64
+
+struct velox {
+    struct velox_client client; /* first */
+    struct loop *loop;
+    const struct build_options *options;
+    struct log *log;
+    CURLM *multi;
+    struct timer timer;         /* curl's */
+    struct list sockets;        /* struct socket_watch */
+    struct list closed_sockets; /* to be freed by the task */
+    struct task task;
+    struct curl_slist *headers; /* of every request */
+    struct buf ca;
+};
+
+struct velox_call {
+    struct velox *velox;
+    CURL *easy;
+    struct buf body; /* of the answer */
+    bool too_large;
+    bool no_memory;
+    struct curl_slist first_header; /* Connect-Timeout-Ms, in front of velox->headers */
+    char first_header_text[HEADER_SIZE];
+    char error[CURL_ERROR_SIZE];
+    void (*on_answer)(void *waiter, const struct velox_answer *answer);
+    void *waiter;
+};
+
+struct socket_watch {
+    struct list link;
+    struct velox *velox;
+    struct watch watch;
+};
+
+static struct velox *velox_of(struct velox_client *client)
+{
+    return list_entry(client, struct velox, client);
+}
+
+/* ---- how an exchange ended ------------------------------------------------------------------- */
+
+static enum velox_transport transport_of(const struct velox_call *call, CURLcode code)
+{
+    curl_off_t connect_us = 0;
+
+    if (call->no_memory) {
+        return VELOX_OUT_OF_MEMORY;
+    }
+    if (call->too_large) {
+        return VELOX_TOO_LARGE;
+    }
+    switch (code) {
+    case CURLE_OK:
+        return VELOX_ANSWERED;
+    case CURLE_OUT_OF_MEMORY:
+        return VELOX_OUT_OF_MEMORY;
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CIPHER:
+        return VELOX_NOT_CONNECTED;
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+        return VELOX_CUT;
+    case CURLE_OPERATION_TIMEDOUT:
+        /* APPCONNECT is 0 without TLS, CONNECT is 0 while there is no connection. */
+        (void)curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &connect_us);
+        return connect_us > 0 ? VELOX_TIMED_OUT : VELOX_NOT_CONNECTED;
+    default:
+        return VELOX_NOT_HTTP;
+    }
+}
+
+static void call_free(struct velox_call *call)
+{
+    curl_easy_cleanup(call->easy);
+    buf_deinit(&call->body);
+    free(call);
+}
+
+/* The call is taken out of curl before anybody hears of its answer. */
+static void call_finish(struct velox_call *call, CURLcode code)
+{
+    struct velox_reply reply = { .transport = transport_of(call, code) };
+    struct velox_answer answer;
+    struct buf text;
+    long status = 0;
+    curl_off_t retry_after_s = 0;
+
+    (void)curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    (void)curl_easy_getinfo(call->easy, CURLINFO_RETRY_AFTER, &retry_after_s);
+    reply.status = (unsigned)status;
+    reply.body = buf_span(&call->body);
+    if (retry_after_s > 0) {
+        reply.retry_after_ms = retry_after_s > INT32_MAX ? (uint64_t)INT32_MAX * 1000
+                                                         : (uint64_t)retry_after_s * 1000;
+    }
+    if (code != CURLE_OK) {
+        reply.detail = span_of_string(call->error[0] != '\0' ? call->error
+                                                             : curl_easy_strerror(code));
+    }
+    (void)curl_multi_remove_handle(call->velox->multi, call->easy);
+    buf_init(&text, 0);
+    velox_answer_decide(&reply, &text, &answer);
+    call->on_answer(call->waiter, &answer);
+    buf_deinit(&text);
+    call_free(call);
+}
+
+/* Outside of every curl callback. */
+static void collect_answers(struct velox *velox)
+{
+    CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(velox->multi, &left)) != NULL) {
+        CURL *easy = message->easy_handle;
+        CURLcode code = message->data.result;
+        struct velox_call *call = NULL;
+
+        if (message->msg != CURLMSG_DONE) {
+            continue;
+        }
+        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
+        call_finish(call, code);
+    }
+}
+
+/* ---- curl on our loop ------------------------------------------------------------------------ */
+
+static void act(struct velox *velox, curl_socket_t fd, int events)
+{
+    int running;
+
+    (void)curl_multi_socket_action(velox->multi, fd, events, &running);
+    collect_answers(velox);
+}
+
+static void on_timer(struct timer *timer)
+{
+    act(list_entry(timer, struct velox, timer), CURL_SOCKET_TIMEOUT, 0);
+}
+
+static void on_socket_ready(struct watch *watch)
+{
+    struct socket_watch *socket = list_entry(watch, struct socket_watch, watch);
+    int events = ((watch->ready & WATCH_READ) != 0 ? CURL_CSELECT_IN : 0) |
+                 ((watch->ready & WATCH_WRITE) != 0 ? CURL_CSELECT_OUT : 0);
+
+    act(socket->velox, watch->fd, events);
+}
+
+/* A socket may be closed by what its own callback does, so it is freed later. */
+static void socket_retire(struct socket_watch *socket)
+{
+    watch_stop(&socket->watch);
+    list_remove(&socket->link);
+    list_append(&socket->velox->closed_sockets, &socket->link);
+    task_defer(&socket->velox->task, socket->velox->loop);
+}
+
+static void free_closed_sockets(struct velox *velox)
+{
+    struct list *link;
+
+    while ((link = list_shift(&velox->closed_sockets)) != NULL) {
+        free(list_entry(link, struct socket_watch, link));
+    }
+}
+
+static void on_task(struct task *task)
+{
+    free_closed_sockets(list_entry(task, struct velox, task));
+}
+
+static struct socket_watch *socket_new(struct velox *velox, curl_socket_t fd)
+{
+    struct socket_watch *socket = calloc(1, sizeof(*socket));
+
+    if (socket == NULL) {
+        return NULL;
+    }
+    if (curl_multi_assign(velox->multi, fd, socket) != CURLM_OK) {
+        free(socket);
+        return NULL;
+    }
+    socket->velox = velox;
+    list_append(&velox->sockets, &socket->link);
+    return socket;
+}
+
+/* curl tells what it wants to know of a socket. -1 makes curl fail the calls with
+ * CURLM_ABORTED_BY_CALLBACK. */
+static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *velox_pointer,
+                          void *socket_pointer)
+{
+    struct velox *velox = velox_pointer;
+    struct socket_watch *socket = socket_pointer;
+    unsigned wanted = ((what & CURL_POLL_IN) != 0 ? WATCH_READ : 0u) |
+                      ((what & CURL_POLL_OUT) != 0 ? WATCH_WRITE : 0u);
+
+    (void)easy;
+    if (what == CURL_POLL_REMOVE) {
+        if (socket != NULL) {
+            socket_retire(socket);
+        }
+        return 0;
+    }
+    if (socket == NULL) {
+        socket = socket_new(velox, fd);
+        if (socket == NULL) {
+            return -1;
+        }
+    }
+    watch_stop(&socket->watch);
+    if (wanted == 0) {
+        return 0;
+    }
+    return watch_start_level(&socket->watch, velox->loop, fd, wanted, on_socket_ready) < 0 ? -1 : 0;
+}
+
+static int on_curl_timer(CURLM *multi, long timeout_ms, void *velox_pointer)
+{
+    struct velox *velox = velox_pointer;
+
+    (void)multi;
+    if (timeout_ms < 0) {
+        timer_stop(&velox->timer);
+        return 0;
+    }
+    return timer_start(&velox->timer, (uint64_t)timeout_ms) < 0 ? -1 : 0;
+}
+
+/*
+ * Belt and braces: curl announces the removal of a socket before it closes it, except that a
+ * connection that no transfer owns any more has once been closed without a word. A descriptor that
+ * is closed while it is watched would be mistaken for the next one of its number.
+ */
+static int on_close_socket(void *velox_pointer, curl_socket_t fd)
+{
+    struct velox *velox = velox_pointer;
+    struct list *link, *after;
+
+    list_for_each (link, after, &velox->sockets) {
+        struct socket_watch *socket = list_entry(link, struct socket_watch, link);
+
+        if (watch_is_started(&socket->watch) && socket->watch.fd == fd) {
+            watch_stop(&socket->watch);
+        }
+    }
+    return close(fd);
+}
+
+/* ---- one call -------------------------------------------------------------------------------- */
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *call_pointer)
+{
+    struct velox_call *call = call_pointer;
+    int result = buf_append(&call->body, bytes, size * count);
+
+    if (result < 0) {
+        call->too_large = result == -ENOBUFS;
+        call->no_memory = result == -ENOMEM;
+        return size * count + 1; /* ends the transfer */
+    }
+    return size * count;
+}
+
+static bool set_long(CURL *easy, CURLoption option, long value)
+{
+    return curl_easy_setopt(easy, option, value) == CURLE_OK;
+}
+
+static bool set_text(CURL *easy, CURLoption option, const char *value)
+{
+    return curl_easy_setopt(easy, option, value) == CURLE_OK;
+}
+
+static bool set_pointer(CURL *easy, CURLoption option, const void *value)
+{
+    return curl_easy_setopt(easy, option, value) == CURLE_OK;
+}
+
+static bool set_protocols(CURL *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+    return set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    return set_long(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
+#endif
+}
+
+/* With ca_file set, nothing but what it holds is trusted. */
+static bool set_authorities(CURL *easy, struct velox *velox)
+{
+    if (buf_length(&velox->ca) == 0) {
+        return true;
+    }
+#if LIBCURL_VERSION_NUM >= 0x074d00
+    struct curl_blob blob = { .data = velox->ca.bytes + velox->ca.start,
+                              .len = buf_length(&velox->ca),
+                              .flags = CURL_BLOB_NOCOPY };
+
+    if (curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob) != CURLE_OK) {
+        return false;
+    }
+#else
+    if (!set_text(easy, CURLOPT_CAINFO, velox->options->ca_file)) {
+        return false;
+    }
+#endif
+    return set_text(easy, CURLOPT_CAPATH, NULL);
+}
+
+static bool set_connection(CURL *easy, const struct velox_server *server)
+{
+    bool good = set_protocols(easy) && set_text(easy, CURLOPT_URL, server->url) &&
+                set_text(easy, CURLOPT_PROXY, "") && set_text(easy, CURLOPT_NOPROXY, "*") &&
+                set_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1) &&
+                set_long(easy, CURLOPT_FOLLOWLOCATION, 0) && set_long(easy, CURLOPT_NOSIGNAL, 1) &&
+                set_long(easy, CURLOPT_FRESH_CONNECT, 1) &&
+                set_long(easy, CURLOPT_FORBID_REUSE, 1) &&
+                set_long(easy, CURLOPT_TCP_KEEPALIVE, 1) &&
+                set_long(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
+                set_long(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
+                set_long(easy, CURLOPT_BUFFERSIZE, READ_BUFFER_BYTES) &&
+                set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* Without it a cancelled call waits for getaddrinfo to return (Curl_resolver_kill). */
+    good = good && set_long(easy, CURLOPT_QUICK_EXIT, 1);
+#endif
+    if (server->unix_socket[0] != '\0') {
+        good = good && set_text(easy, CURLOPT_UNIX_SOCKET_PATH, server->unix_socket);
+    }
+    return good;
+}
+
+static bool set_request(struct velox_call *call, struct span body, uint64_t timeout_ms)
+{
+    CURL *easy = call->easy;
+    uint64_t connect_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS;
+
+    (void)snprintf(call->first_header_text, sizeof(call->first_header_text),
+                   "Connect-Timeout-Ms: %" PRIu64, timeout_ms);
+    call->first_header.data = call->first_header_text;
+    call->first_header.next = call->velox->headers;
+    return set_long(easy, CURLOPT_POST, 1) && set_pointer(easy, CURLOPT_POSTFIELDS, body.ptr) &&
+           curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_HTTPHEADER, &call->first_header) &&
+           set_long(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms) &&
+           set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) &&
+           set_pointer(easy, CURLOPT_ERRORBUFFER, call->error) &&
+           set_pointer(easy, CURLOPT_PRIVATE, call) &&
+           curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_WRITEDATA, call) &&
+           curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_CLOSESOCKETDATA, call->velox);
+}
+
+static int call_start(struct velox_client *client, size_t server, struct span body,
+                      uint64_t timeout_ms,
+                      void (*on_answer)(void *waiter, const struct velox_answer *answer),
+                      void *waiter, struct velox_call **started)
+{
+    struct velox *velox = velox_of(client);
+    struct velox_call *call = calloc(1, sizeof(*call));
+
+    if (call == NULL) {
+        return -ENOMEM;
+    }
+    call->velox = velox;
+    call->on_answer = on_answer;
+    call->waiter = waiter;
+    buf_init(&call->body, ANSWER_MAX_BYTES);
+    call->easy = curl_easy_init();
+    if (call->easy == NULL) {
+        free(call);
+        return -ENOMEM;
+    }
+    if (!set_connection(call->easy, &velox->options->servers[server]) ||
+        !set_authorities(call->easy, velox) ||
+        !set_request(call, body, timeout_ms > 0 ? timeout_ms : 1) ||
+        curl_multi_add_handle(velox->multi, call->easy) != CURLM_OK) {
+        call_free(call);
+        return -ENOMEM;
+    }
+    *started = call;
+    return 0;
+}
+
+static void call_cancel(struct velox_client *client, struct velox_call *call)
+{
+    /* Removing an unfinished transfer closes its connection at once. */
+    (void)curl_multi_remove_handle(velox_of(client)->multi, call->easy);
+    call_free(call);
+}
+
+/* ---- the client ------------------------------------------------------------------------------ */
+
+static int add_header(struct velox *velox, const char *header)
+{
+    struct curl_slist *headers = curl_slist_append(velox->headers, header);
+
+    if (headers == NULL) {
+        return -ENOMEM;
+    }
+    velox->headers = headers;
+    return 0;
+}
+
+static int add_token(struct velox *velox)
+{
+    struct buf header;
+    int result;
+
+    buf_init(&header, TOKEN_HEADER_MAX_BYTES);
+    result = velox_read_token(velox->log, velox->options->token_file, &header);
+    if (result == 0) {
+        result = add_header(velox, (const char *)buf_span(&header).ptr);
+    }
+    buf_deinit(&header);
+    return result;
+}
+
+static int add_headers(struct velox *velox)
+{
+    static const char *const headers[] = {
+        "Content-Type: application/json",
+        "Accept: application/json",
+        "Connect-Protocol-Version: 1",
+        "User-Agent: velox-sidecar",
+        "Expect:", /* no 100-continue: servers may leave it unanswered for a second */
+    };
+
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+        if (add_header(velox, headers[i]) < 0) {
+            return -ENOMEM;
+        }
+    }
+    return velox->options->token_file[0] == '\0' ? 0 : add_token(velox);
+}
+
+static int multi_start(struct velox *velox)
+{
+    velox->multi = curl_multi_init();
+    if (velox->multi == NULL ||
+        curl_multi_setopt(velox->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) != CURLM_OK ||
+        curl_multi_setopt(velox->multi, CURLMOPT_SOCKETDATA, velox) != CURLM_OK ||
+        curl_multi_setopt(velox->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
+        curl_multi_setopt(velox->multi, CURLMOPT_TIMERDATA, velox) != CURLM_OK ||
+        curl_multi_setopt(velox->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) != CURLM_OK) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+int velox_new(struct velox_client **client, struct loop *loop, const struct build_options *options,
+              struct log *log)
+{
+    struct velox *velox;
+    int result;
+
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        return -ENOMEM;
+    }
+    velox = calloc(1, sizeof(*velox));
+    if (velox == NULL) {
+        curl_global_cleanup();
+        return -ENOMEM;
+    }
+    velox->client = (struct velox_client){ .start = call_start, .cancel = call_cancel };
+    velox->loop = loop;
+    velox->options = options;
+    velox->log = log;
+    list_init(&velox->sockets);
+    list_init(&velox->closed_sockets);
+    task_init(&velox->task, on_task);
+    timer_init(&velox->timer, loop, on_timer);
+    buf_init(&velox->ca, CA_FILE_MAX_BYTES);
+    result = multi_start(velox);
+    if (result == 0) {
+        result = add_headers(velox);
+    }
+    if (result == 0 && options->ca_file[0] != '\0') {
+        result = velox_read_file(log, "ca_file", options->ca_file, &velox->ca);
+    }
+    if (result < 0) {
+        velox_free(&velox->client);
+        return result;
+    }
+    *client = &velox->client;
+    return 0;
+}
+
+void velox_free(struct velox_client *client)
+{
+    struct velox *velox;
+    struct list *link;
+
+    if (client == NULL) {
+        return;
+    }
+    velox = velox_of(client);
+    if (velox->multi != NULL) {
+        (void)curl_multi_cleanup(velox->multi);
+    }
+    while ((link = list_shift(&velox->sockets)) != NULL) {
+        struct socket_watch *socket = list_entry(link, struct socket_watch, link);
+
+        watch_stop(&socket->watch);
+        free(socket);
+    }
+    timer_stop(&velox->timer);
+    task_stop(&velox->task);
+    free_closed_sockets(velox);
+    curl_slist_free_all(velox->headers);
+    buf_deinit(&velox->ca);
+    free(velox);
+    curl_global_cleanup();
+}
