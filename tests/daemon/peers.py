@@ -207,6 +207,9 @@ class Answer:
         return self._split()[1]
 
     def _split(self):
+        for mark in (b"\r\n", b"\n"):
+            if self.stdout.startswith(mark):
+                return b"", self.stdout[len(mark):]
         ends = [(at, len(mark)) for mark in (b"\r\n\r\n", b"\n\n", b"\n\r\n")
                 for at in [self.stdout.find(mark)] if at >= 0]
         if not ends:

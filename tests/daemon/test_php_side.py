@@ -88,7 +88,7 @@ def test_without_server_url_nothing_is_added(start):
 
 def test_a_worker_is_not_disturbed_before_the_parameters_are_complete(stack):
     front = stack.front()
-    encoded = peers.encode_params(environment())
+    encoded = peers.encode_params(environment("POST", b"hello"))
     front.send(peers.begin_request(), peers.record(PARAMS, 1, encoded[:50]))
     assert stack.fpm.is_idle()
     front.send(peers.record(PARAMS, 1, encoded[50:]))
@@ -97,7 +97,7 @@ def test_a_worker_is_not_disturbed_before_the_parameters_are_complete(stack):
     worker = stack.fpm.accept()
     # PHP may begin before the body is there.
     worker.read_params()
-    front.send(peers.record(STDIN))
+    front.send(peers.record(STDIN, 1, b"hello"), peers.record(STDIN))
     worker.read_request()
     worker.answer("\r\npage")
     assert front.read_answer().body == b"page"
