@@ -93,8 +93,8 @@ static int config_on_value(void *owner, unsigned line, const char *name, const c
     key = config_key_find(reading->section, name);
     if (key == NULL) {
         config_list_names(reading->section, names, sizeof(names));
-        config_mistake(reading->report, line, reading->section, name,
-                       "unknown key; allowed are %s", names);
+        config_mistake(reading->report, line, reading->section, name, "unknown key; allowed are %s",
+                       names);
         return 0;
     }
     index = config_key_index(key);

@@ -147,10 +147,10 @@ static int config_parse_decimal(struct config_value *value)
     int error = config_decimal_parse(value->text, &decimal);
 
     if (error != 0 || decimal < (double)value->key->min || decimal > (double)value->key->max) {
-        return config_refuse(value, "\"%s\" is %s; allowed are %" PRIu64 " to %" PRIu64
-                             ", written like 1.5",
-                             value->text, error != 0 ? "not a number" : "out of range",
-                             value->key->min, value->key->max);
+        return config_refuse(
+            value, "\"%s\" is %s; allowed are %" PRIu64 " to %" PRIu64 ", written like 1.5",
+            value->text, error != 0 ? "not a number" : "out of range", value->key->min,
+            value->key->max);
     }
     *(double *)config_field(value) = decimal;
     return 0;
@@ -219,8 +219,8 @@ static int config_parse_text(struct config_value *value)
 static int config_parse_path(struct config_value *value)
 {
     if (value->text[0] != '/' && value->text[0] != '\0') {
-        return config_refuse(value, "\"%s\" is not absolute; allowed is a path from / on, or nothing",
-                             value->text);
+        return config_refuse(
+            value, "\"%s\" is not absolute; allowed is a path from / on, or nothing", value->text);
     }
     return config_keep_text(value, value->text);
 }
@@ -337,8 +337,8 @@ static int config_parse_template(struct config_value *value)
     const char *text = value->text;
     bool is_http = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
 
-    if (text[0] != '\0' && (!is_http || strstr(text, "{path}") == NULL ||
-                            strpbrk(text, " \t\"<>#") != NULL)) {
+    if (text[0] != '\0' &&
+        (!is_http || strstr(text, "{path}") == NULL || strpbrk(text, " \t\"<>#") != NULL)) {
         return config_refuse(value,
                              "\"%s\" is not a URL with {path}; allowed is one with http:// or "
                              "https:// such as http://velox.example/files{path}, or nothing",

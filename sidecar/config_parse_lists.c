@@ -112,8 +112,8 @@ static bool config_is_authority(struct span authority)
     struct span host = authority;
     struct span port = span_of("", 0);
     unsigned long number = 0;
-    const uint8_t *end = host.len == 0 ? NULL : memchr(host.ptr, host.ptr[0] == '[' ? ']' : ':',
-                                                       host.len);
+    const uint8_t *end = host.len == 0 ? NULL
+                                       : memchr(host.ptr, host.ptr[0] == '[' ? ']' : ':', host.len);
 
     if (host.len > 0 && host.ptr[0] == '[') {
         if (end == NULL || end - host.ptr < 3) {

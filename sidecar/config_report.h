@@ -18,11 +18,9 @@ struct config_report {
  * key, are NULL where the mistake is about more than one.
  */
 void config_mistake(struct config_report *report, unsigned line, const char *section,
-                    const char *key, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+                    const char *key, const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* The same with "warning: " before the text. */
 void config_warning(struct config_report *report, unsigned line, const char *section,
-                    const char *key, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+                    const char *key, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 #endif

@@ -39,8 +39,7 @@ static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "evi
 
 static const char pending_scgi[] = "does not speak SCGI yet";
 static const char pending_status[] = "has no status page yet";
-static const char pending_sandbox[] =
-    "has no sandbox yet; with sandbox = on it does not start";
+static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_stall[] = "does not watch for stalled transfers yet";
 static const char pending_gate[] = "does not limit connections to PHP-FPM yet";
 static const char pending_build_gate[] = "does not limit builds yet";

@@ -11,27 +11,27 @@
 /* How a text becomes a value, and what type its field has. */
 enum config_kind {
     /* One value. */
-    CONFIG_DURATION,  /* uint64_t, milliseconds */
-    CONFIG_SIZE,      /* uint64_t, bytes */
-    CONFIG_NUMBER,    /* uint64_t */
-    CONFIG_COUNT,     /* unsigned or int */
-    CONFIG_DECIMAL,   /* double */
-    CONFIG_BOOLEAN,   /* bool */
-    CONFIG_CHOICE,    /* an enum that counts from 0 as choices does */
-    CONFIG_THREADS,   /* unsigned */
-    CONFIG_MODE,      /* unsigned, octal */
-    CONFIG_GIGABYTES, /* uint64_t, bytes */
-    CONFIG_TEXT,      /* char *, anything */
-    CONFIG_PATH,      /* char *, absolute or empty */
-    CONFIG_FOLDER,    /* char *, absolute */
-    CONFIG_LOG_FILE,  /* char * */
-    CONFIG_SCRIPT,    /* char *, begins with a slash, or empty */
-    CONFIG_LOCATION,  /* char *, begins and ends with a slash */
-    CONFIG_URL_PATH,  /* char *, begins with a slash */
-    CONFIG_TEMPLATE,  /* char *, URL with {path}, or empty */
-    CONFIG_USER,      /* user, has_user, user_name, user_group */
-    CONFIG_GROUP,     /* group, has_group */
-    CONFIG_OWNER,     /* uid_t */
+    CONFIG_DURATION,    /* uint64_t, milliseconds */
+    CONFIG_SIZE,        /* uint64_t, bytes */
+    CONFIG_NUMBER,      /* uint64_t */
+    CONFIG_COUNT,       /* unsigned or int */
+    CONFIG_DECIMAL,     /* double */
+    CONFIG_BOOLEAN,     /* bool */
+    CONFIG_CHOICE,      /* an enum that counts from 0 as choices does */
+    CONFIG_THREADS,     /* unsigned */
+    CONFIG_MODE,        /* unsigned, octal */
+    CONFIG_GIGABYTES,   /* uint64_t, bytes */
+    CONFIG_TEXT,        /* char *, anything */
+    CONFIG_PATH,        /* char *, absolute or empty */
+    CONFIG_FOLDER,      /* char *, absolute */
+    CONFIG_LOG_FILE,    /* char * */
+    CONFIG_SCRIPT,      /* char *, begins with a slash, or empty */
+    CONFIG_LOCATION,    /* char *, begins and ends with a slash */
+    CONFIG_URL_PATH,    /* char *, begins with a slash */
+    CONFIG_TEMPLATE,    /* char *, URL with {path}, or empty */
+    CONFIG_USER,        /* user, has_user, user_name, user_group */
+    CONFIG_GROUP,       /* group, has_group */
+    CONFIG_OWNER,       /* uid_t */
     CONFIG_OWNER_GROUP, /* gid_t */
     /* Lists: a pointer to the items, and a size_t at count_offset. */
     CONFIG_ADDRESSES, /* struct sock_address */
@@ -46,14 +46,14 @@ struct config_key {
     const char *section;
     const char *name;
     enum config_kind kind;
-    size_t offset;       /* of the field in struct config_file */
-    size_t count_offset; /* of lists */
+    size_t offset;        /* of the field in struct config_file */
+    size_t count_offset;  /* of lists */
     const char *standard; /* the default, as text */
     uint64_t min;         /* numbers */
     uint64_t max;
     const char *const *choices; /* names, ended by NULL */
-    /* Not NULL: the feature comes with a later version. The rest of the sentence "accepted, but this
-     * version ...". Remove it from the row when the feature is there. */
+    /* Not NULL: the feature comes with a later version. The rest of the sentence "accepted, but
+     * this version ...". Remove it from the row when the feature is there. */
     const char *pending;
 };
 

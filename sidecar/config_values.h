@@ -12,7 +12,8 @@
 
 /* Digits only. */
 int config_number_parse(const char *text, uint64_t *number);
-/* "150ms", "1s", "5m", "1h30m", "2d": units from large to small, each once; a bare number is seconds. */
+/* "150ms", "1s", "5m", "1h30m", "2d": units from large to small, each once; a bare number is
+ * seconds. */
 int config_duration_parse(const char *text, uint64_t *duration_ms);
 /* "64K", "10M", "1G", "1T" (powers of 1024, in either case); a bare number is bytes. */
 int config_size_parse(const char *text, uint64_t *size_bytes);

@@ -130,8 +130,7 @@ static int main_check(const struct config *config, bool print)
 
 static int main_start(const char *path, struct config *config, char **argv)
 {
-    if (config->sandbox == SANDBOX_ON &&
-        config_key_find("sidecar", "sandbox")->pending != NULL) {
+    if (config->sandbox == SANDBOX_ON && config_key_find("sidecar", "sandbox")->pending != NULL) {
         fputs("velox-sidecar: sandbox = on, but this version has no sandbox; "
               "set it to auto or off\n",
               stderr);

@@ -119,8 +119,8 @@ static size_t log_character(struct span text, uint32_t *code)
  * separators, and those that turn the direction of writing around. */
 static bool log_is_control(uint32_t code)
 {
-    return code < 0x20 || (code >= 0x7f && code <= 0x9f) ||
-           (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069);
 }
 
 static bool log_line_has_room(const struct log_line *line, size_t len)

@@ -48,7 +48,7 @@ static void test_an_unknown_failure_is_none(void **state)
 {
     (void)state;
     assert_int_equal(failure_info(FAILURE_COUNT)->status, 0);
-    assert_int_equal(failure_info((enum failure)-1)->status, 0);
+    assert_int_equal(failure_info((enum failure) - 1)->status, 0);
 }
 
 int main(void)

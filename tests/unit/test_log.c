@@ -112,8 +112,8 @@ static void test_text_values(void **state)
           "31m",
           5, "\"\\u009b31m\"" },
         { "\xff\xc3", 2, "\"\\xff\\xc3\"" },
-        { "\xc0\xaf", 2, "\"\\xc0\\xaf\"" },             /* overlong */
-        { "\xed\xa0\x80", 3, "\"\\xed\\xa0\\x80\"" },    /* a surrogate */
+        { "\xc0\xaf", 2, "\"\\xc0\\xaf\"" },                   /* overlong */
+        { "\xed\xa0\x80", 3, "\"\\xed\\xa0\\x80\"" },          /* a surrogate */
         { "\xf4\x90\x80\x80", 4, "\"\\xf4\\x90\\x80\\x80\"" }, /* over U+10FFFF */
         { "\xf0\x9f\x98\x80", 4, "\"\xf0\x9f\x98\x80\"" },
         { "\xe2\x80\xae", 3, "\"\\u202e\"" }, /* right-to-left override */
@@ -174,8 +174,9 @@ static void test_a_json_line(void **state)
     log_warn(&reader->log, "client left", log_str("stage", "build"), log_uint("bytes", 17));
     line = read_log(reader);
     assert_memory_equal(line, "{\"time\":\"2", 10);
-    assert_string_equal(line + 33, "\",\"level\":\"warn\",\"msg\":\"client left\",\"stage\":\"build\","
-                                   "\"bytes\":17}\n");
+    assert_string_equal(line + 33,
+                        "\",\"level\":\"warn\",\"msg\":\"client left\",\"stage\":\"build\","
+                        "\"bytes\":17}\n");
 }
 
 static void test_levels(void **state)
@@ -267,8 +268,7 @@ static void test_lost_lines_are_told(void **state)
     }
     log_value(reader, "lost too", 8);
     assert_int_equal(atomic_load(&reader->log.lost), 2);
-    while (read(reader->fds[0], reader->bytes, sizeof(reader->bytes)) > 0) {
-    }
+    while (read(reader->fds[0], reader->bytes, sizeof(reader->bytes)) > 0) {}
     log_value(reader, "passes", 6);
     assert_int_equal(atomic_load(&reader->log.lost), 0);
     line = read_after_time(reader);
@@ -294,10 +294,14 @@ static void test_errno_is_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        log_test(test_a_text_line),         log_test(test_text_values),
-        log_test(test_json_values),         log_test(test_a_json_line),
-        log_test(test_levels),              log_test(test_a_long_value_is_cut),
-        log_test(test_a_line_is_cut_whole), log_test(test_lost_lines_are_told),
+        log_test(test_a_text_line),
+        log_test(test_text_values),
+        log_test(test_json_values),
+        log_test(test_a_json_line),
+        log_test(test_levels),
+        log_test(test_a_long_value_is_cut),
+        log_test(test_a_line_is_cut_whole),
+        log_test(test_lost_lines_are_told),
         log_test(test_errno_is_kept),
     };
 
