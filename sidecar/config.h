@@ -19,8 +19,8 @@ struct listen_options {
     size_t fastcgi_count;
     struct sock_address *scgi;
     size_t scgi_count;
-    uid_t socket_owner;  /* (uid_t)-1: not set */
-    gid_t socket_group;  /* (gid_t)-1: not set */
+    uid_t socket_owner; /* (uid_t)-1: not set */
+    gid_t socket_group; /* (gid_t)-1: not set */
     unsigned socket_mode;
     int backlog;
 };
@@ -35,7 +35,7 @@ struct config {
     bool has_user;
     uid_t user; /* the user's, or our own where none is set */
     bool has_group;
-    gid_t group; /* group, else the user's, else our own */
+    gid_t group;     /* group, else the user's, else our own */
     char *user_name; /* for initgroups; empty where none is set */
     char *pid_file;
     uint64_t shutdown_timeout_ms;
@@ -49,8 +49,8 @@ struct config {
  * Reads and checks path. Every mistake and warning becomes a line on messages, mistakes as
  *     FILE:LINE: [section] key: what is wrong and what is allowed
  * and warnings the same with "warning: " in front of the text; LINE is left out where the file does
- * not have the key. *mistakes and *warnings are how many there were. Gives *config, which the caller frees with config_free, only if there is no mistake.
- * 0, -EINVAL (mistakes), or -ENOMEM.
+ * not have the key. *mistakes and *warnings are how many there were. Gives *config, which the caller
+ * frees with config_free, only if there is no mistake. 0, -EINVAL (mistakes), or -ENOMEM.
  */
 int config_load(const char *path, FILE *messages, struct config **config, unsigned *mistakes,
                 unsigned *warnings);
