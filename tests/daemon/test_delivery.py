@@ -526,6 +526,38 @@ def test_no_descriptor_is_left_after_many_exchanges(stack, build):
     wait_until(lambda: len(os.listdir(f"/proc/{child}/fd")) <= before + 1, "descriptors to be closed")
 
 
+def test_nothing_reaches_the_front_before_the_head(stack):
+    front = stack.php_asks_for_build()
+    call = stack.velox.accept()
+    assert front.is_silent()
+    call.answer(json.dumps({"path": stack.artifact(b"built")}))
+    assert front.read_answer().body == b"built"
+
+
+def test_a_client_that_never_reads_is_cut_at_stall_timeout(start):
+    stack = start(listen={"stall_timeout": "200ms"})
+    front = deliver(stack, stack.artifact(random_bytes(16 << 20)))
+    front.read_head()
+    stack.sidecar.wait_log("client left")
+    try:
+        rest = front.read_answer()
+        assert len(rest.stdout) < 15 << 20
+    except peers.PeerClosed:
+        pass
+
+
+def test_a_client_that_reads_slowly_is_not_cut_at_stall_timeout(start):
+    stack = start(listen={"stall_timeout": "200ms"})
+    content = random_bytes(4 << 20)
+    front = deliver(stack, stack.artifact(content))
+    got = front.read_head()[1]
+    for _ in range(8):
+        time.sleep(0.05)
+        front.source.buffer += front.connection.recv(65536)
+    rest = front.read_answer()
+    assert got + rest.stdout == content and rest.ended
+
+
 # ---- with the stand-in ------------------------------------------------------------------------------
 
 def test_a_real_exchange_with_the_stand_in(start, standin, folder):
