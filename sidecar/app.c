@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Starts, watches and stops the threads. Must never end with a request that could still have been
+ * finished, unless it was told to.
+ */
+#include "sidecar/app.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "sidecar/build/builder.h"
+#include "sidecar/relay/relay.h"
+
+/* Descriptors for everything but connections: listeners, loops, files, Velox. */
+#define RESERVED_DESCRIPTORS 64
+
+struct app;
+
+/* A thread with a loop, and the order that ends it. */
+struct app_thread {
+    struct app *app;
+    pthread_t thread;
+    struct loop *loop;
+    struct mailbox orders;
+    struct mail stop_order;
+    struct stats stats;
+    struct relay *relay;     /* in a relay thread */
+    struct builder *builder; /* in the builder thread */
+    struct mail drained;     /* to the main thread */
+    bool is_set_up;
+    bool is_running;
+};
+
+struct app {
+    const struct app_init *init;
+    struct log log;
+    struct loop *loop; /* the main thread's */
+    struct mailbox mailbox;
+    struct watch signals;
+    struct watch control;
+    struct timer shutdown;
+    struct app_thread builder;
+    struct app_thread *relays;
+    unsigned relay_count;
+    unsigned drained_count;
+    bool is_draining;
+};
+
+static void on_order(struct mailbox *mailbox, struct mail *mail)
+{
+    struct app_thread *thread = list_entry(mailbox, struct app_thread, orders);
+
+    (void)mail;
+    if (thread->builder != NULL) {
+        builder_stop(thread->builder);
+    }
+    loop_stop(thread->loop);
+}
+
+static int thread_set_up(struct app_thread *thread, struct app *app)
+{
+    int error;
+
+    thread->app = app;
+    error = loop_new(&thread->loop);
+    if (error != 0) {
+        return error;
+    }
+    error = mailbox_init(&thread->orders, thread->loop, on_order);
+    if (error != 0) {
+        loop_free(thread->loop);
+        return error;
+    }
+    thread->is_set_up = true;
+    return 0;
+}
+
+static void *thread_main(void *arg)
+{
+    struct app_thread *thread = arg;
+
+    loop_run(thread->loop);
+    return NULL;
+}
+
+static int thread_run(struct app_thread *thread, const char *name)
+{
+    int error = pthread_create(&thread->thread, NULL, thread_main, thread);
+
+    if (error != 0) {
+        return -error;
+    }
+    pthread_setname_np(thread->thread, name);
+    thread->is_running = true;
+    return 0;
+}
+
+static void thread_stop(struct app_thread *thread)
+{
+    if (thread->is_running) {
+        (void)mailbox_post(&thread->orders, &thread->stop_order);
+        pthread_join(thread->thread, NULL);
+        thread->is_running = false;
+    }
+}
+
+static void thread_tear_down(struct app_thread *thread)
+{
+    if (thread->is_set_up) {
+        mailbox_deinit(&thread->orders);
+        loop_free(thread->loop);
+        thread->is_set_up = false;
+    }
+}
+
+/* In a relay's thread. */
+static void on_relay_drained(struct relay *relay, void *owner)
+{
+    struct app_thread *thread = owner;
+
+    (void)relay;
+    (void)mailbox_post(&thread->app->mailbox, &thread->drained);
+}
+
+static void on_drained(struct mailbox *mailbox, struct mail *mail)
+{
+    struct app *app = list_entry(mailbox, struct app, mailbox);
+
+    (void)mail;
+    app->drained_count++;
+    if (app->drained_count == app->relay_count) {
+        loop_stop(app->loop);
+    }
+}
+
+static void start_drain(struct app *app)
+{
+    uint64_t timeout_ms = app->init->config->shutdown_timeout_ms;
+
+    app->is_draining = true;
+    log_info(&app->log, "stopping: finishing the requests that have been received",
+             log_uint("shutdown_timeout_ms", timeout_ms));
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        relay_drain(app->relays[i].relay);
+    }
+    if (timer_start(&app->shutdown, timeout_ms) != 0) {
+        loop_stop(app->loop);
+    }
+}
+
+static void on_shutdown_timeout(struct timer *timer)
+{
+    struct app *app = list_entry(timer, struct app, shutdown);
+
+    log_warn(&app->log, "shutdown_timeout reached: cutting what is left",
+             log_uint("shutdown_timeout_ms", app->init->config->shutdown_timeout_ms));
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        relay_cut(app->relays[i].relay);
+    }
+}
+
+static void on_signal(struct watch *watch)
+{
+    struct app *app = list_entry(watch, struct app, signals);
+    struct signalfd_siginfo signal;
+
+    if (read(watch->fd, &signal, sizeof(signal)) != (ssize_t)sizeof(signal)) {
+        return;
+    }
+    if (signal.ssi_signo == SIGINT || app->is_draining) {
+        log_info(&app->log, "stopping at once", log_uint("signal", signal.ssi_signo));
+        loop_stop(app->loop);
+    } else {
+        start_drain(app);
+    }
+}
+
+/* The parent never writes, so this is its end. */
+static void on_control(struct watch *watch)
+{
+    struct app *app = list_entry(watch, struct app, control);
+
+    watch_stop(watch);
+    log_error(&app->log, "the parent process is gone", log_int("parent", getppid()));
+    if (!app->is_draining) {
+        start_drain(app);
+    }
+}
+
+static int start_main_thread(struct app *app, int signal_fd)
+{
+    int error = loop_new(&app->loop);
+
+    if (error != 0) {
+        return error;
+    }
+    error = mailbox_init(&app->mailbox, app->loop, on_drained);
+    if (error != 0) {
+        loop_free(app->loop);
+        app->loop = NULL;
+        return error;
+    }
+    timer_init(&app->shutdown, app->loop, on_shutdown_timeout);
+    error = watch_start_level(&app->signals, app->loop, signal_fd, WATCH_READ, on_signal);
+    if (error == 0) {
+        error = watch_start_level(&app->control, app->loop, app->init->control_fd, WATCH_READ,
+                                  on_control);
+    }
+    return error;
+}
+
+/* Connections of all relays together, by configuration or by the file limit: a request takes two. */
+static unsigned front_limit(const struct config *config)
+{
+    struct rlimit limit;
+    uint64_t possible = 1024;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+        possible = limit.rlim_cur > RESERVED_DESCRIPTORS * 2
+                       ? (limit.rlim_cur - RESERVED_DESCRIPTORS) / 2
+                       : 1;
+    }
+    if (config->relay.front_max_connections > 0 &&
+        config->relay.front_max_connections < possible) {
+        possible = config->relay.front_max_connections;
+    }
+    return possible > 1000000 ? 1000000 : (unsigned)possible;
+}
+
+static int start_builder(struct app *app)
+{
+    int error = thread_set_up(&app->builder, app);
+
+    if (error == 0) {
+        error = builder_new(&app->builder.builder, app->builder.loop, &app->init->config->build,
+                            &app->log, &app->builder.stats);
+    }
+    return error != 0 ? error : thread_run(&app->builder, "builder");
+}
+
+static int start_relay(struct app *app, unsigned index, unsigned limit)
+{
+    struct app_thread *thread = &app->relays[index];
+    struct relay_init init = {
+        .options = &app->init->config->relay,
+        .version = PACKAGE_VERSION,
+        .index = index,
+        .front_limit = limit,
+        .builder = app->builder.builder,
+        .log = &app->log,
+        .stats = &thread->stats,
+        .listeners = app->init->listeners,
+        .listener_count = app->init->listener_count,
+        .on_drained = on_relay_drained,
+        .owner = thread,
+    };
+    int error = thread_set_up(thread, app);
+
+    if (error != 0) {
+        return error;
+    }
+    init.loop = thread->loop;
+    error = relay_new(&thread->relay, &init);
+    return error != 0 ? error : thread_run(thread, "relay");
+}
+
+static int start_threads(struct app *app)
+{
+    unsigned count = app->init->config->threads;
+    unsigned limit = (front_limit(app->init->config) + count - 1) / count;
+    int error;
+
+    app->relays = calloc(count, sizeof(*app->relays));
+    if (app->relays == NULL) {
+        return -ENOMEM;
+    }
+    error = start_builder(app);
+    for (unsigned i = 0; error == 0 && i < count; i++) {
+        app->relay_count = i + 1;
+        error = start_relay(app, i, limit);
+    }
+    return error;
+}
+
+/* Relays first, so that the last results find a mailbox; the builder's mailbox outlives them. */
+static void stop_threads(struct app *app)
+{
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        thread_stop(&app->relays[i]);
+    }
+    thread_stop(&app->builder);
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        if (app->relays[i].relay != NULL) {
+            relay_free(app->relays[i].relay);
+        }
+        thread_tear_down(&app->relays[i]);
+    }
+    if (app->builder.builder != NULL) {
+        builder_free(app->builder.builder);
+    }
+    thread_tear_down(&app->builder);
+    free(app->relays);
+}
+
+static void stop_main_thread(struct app *app)
+{
+    if (app->loop == NULL) {
+        return;
+    }
+    watch_stop(&app->signals);
+    watch_stop(&app->control);
+    timer_stop(&app->shutdown);
+    mailbox_close(&app->mailbox);
+    mailbox_deinit(&app->mailbox);
+    loop_free(app->loop);
+}
+
+static int open_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGQUIT);
+    sigaddset(&set, SIGINT);
+    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void tell_ready(struct app *app)
+{
+    if (write(app->init->control_fd, "R", 1) != 1) {
+        log_error(&app->log, "the parent process cannot be told", log_errno("error", errno));
+    }
+}
+
+int app_run(const struct app_init *init)
+{
+    struct app *app = calloc(1, sizeof(*app));
+    int signal_fd = open_signals();
+    int error = -ENOMEM;
+
+    if (app == NULL) {
+        return EX_OSERR;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    app->init = init;
+    log_init(&app->log, init->log_fd, init->config->log_level, init->config->log_format);
+    if (signal_fd >= 0) {
+        error = start_main_thread(app, signal_fd);
+    }
+    if (error == 0) {
+        error = start_threads(app);
+    }
+    if (error == 0) {
+        log_info(&app->log, "ready", log_uint("threads", app->relay_count),
+                 log_uint("listeners", init->listener_count), log_int("pid", getpid()));
+        tell_ready(app);
+        loop_run(app->loop);
+    } else {
+        log_error(&app->log, "cannot start", log_errno("error", error));
+    }
+    stop_threads(app);
+    stop_main_thread(app);
+    close(signal_fd);
+    free(app);
+    return error == 0 ? EX_OK : EX_OSERR;
+}

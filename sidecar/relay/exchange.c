@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of an exchange: its states, how a request ends, and how the connection does. Must never
+ * leave a worker, a ticket or a descriptor behind, whatever the web server does.
+ */
+#include "sidecar/relay/exchange.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "fcgi/writer.h"
+#include "sidecar/relay/answer.h"
+#include "sidecar/relay/exchange_parts.h"
+
+/* How long we read what a web server still sends after an answer that came before the end of its
+ * request; closing with unread bytes would reset the answer over TCP. */
+#define DRAIN_MS 5000
+/* An answer of ours: PHP's headers and a message of 4 KiB, every byte of it escaped. */
+#define ANSWER_MAX ((size_t)128 * 1024)
+
+#define EDGE(state) (1u << (EXCHANGE_##state))
+/* Every state may also go to ENDED or DRAIN (an answer of ours) and to CLOSED. */
+static const unsigned edges[EXCHANGE_STATES] = {
+    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_SPOOL] = EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_CONNECT] = EDGE(HEAD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_HEAD] = EDGE(RELAY) | EDGE(CAPTURE) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_RELAY] = EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_CAPTURE] = EDGE(BUILD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_BUILD] = EDGE(DELIVER) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_DELIVER] = EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_ENDED] = EDGE(PARAMS) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_DRAIN] = EDGE(CLOSED),
+    [EXCHANGE_CLOSED] = 0,
+};
+
+static const char *const state_names[EXCHANGE_STATES] = {
+    "params", "spool", "connect", "head", "relay", "capture",
+    "build", "deliver", "ended", "drain", "closed",
+};
+
+const char *exchange_state_name(enum exchange_state state)
+{
+    return state_names[state];
+}
+
+void exchange_change_state(struct exchange *exchange, enum exchange_state state)
+{
+    assert((edges[exchange->state] & (1u << state)) != 0);
+    exchange->state = state;
+}
+
+static void on_front_ready(struct watch *watch)
+{
+    exchange_pump(list_entry(watch, struct exchange, front.watch));
+}
+
+static void on_task(struct task *task)
+{
+    exchange_pump(list_entry(task, struct exchange, task));
+}
+
+static void on_timer(struct timer *timer)
+{
+    struct exchange *exchange = list_entry(timer, struct exchange, timer);
+    uint64_t now_ms = loop_now_ms(exchange->relay->loop);
+    uint64_t idle_ms = exchange->relay->options->idle_timeout_ms;
+
+    if (exchange->state == EXCHANGE_PARAMS && !exchange->is_timing_head &&
+        now_ms - exchange->idle_since_ms < idle_ms) {
+        /* Requests came and went since the timer was armed, which they leave alone. */
+        if (timer_start(timer, exchange->idle_since_ms + idle_ms - now_ms) == 0) {
+            return;
+        }
+    }
+    if (exchange->state == EXCHANGE_PARAMS || exchange->state == EXCHANGE_DRAIN) {
+        if (exchange->is_timing_head) {
+            log_info(exchange->relay->log, "request head not complete in header_timeout",
+                     log_uint("header_timeout_ms", exchange->relay->options->header_timeout_ms));
+        }
+        exchange_close(exchange);
+    }
+}
+
+int exchange_new(struct relay *relay, int fd, bool is_unix)
+{
+    struct exchange *exchange = calloc(1, sizeof(*exchange));
+    int error;
+
+    if (exchange == NULL) {
+        return -ENOMEM;
+    }
+    exchange->relay = relay;
+    exchange->state = EXCHANGE_PARAMS;
+    exchange->idle_since_ms = loop_now_ms(relay->loop);
+    timer_init(&exchange->timer, relay->loop, on_timer);
+    task_init(&exchange->task, on_task);
+    error = front_init(&exchange->front, relay, fd, is_unix, on_front_ready);
+    if (error != 0) {
+        free(exchange);
+        return error;
+    }
+    list_append(&relay->exchanges, &exchange->link);
+    relay->exchange_count++;
+    stats_count(relay->stats, STAT_FRONTS_ACCEPTED);
+    stats_count(relay->stats, STAT_FRONTS_ACTIVE);
+    /* The web server connects to send: often its request is there already. */
+    exchange_pump(exchange);
+    return 0;
+}
+
+void exchange_free(struct exchange *exchange)
+{
+    list_remove(&exchange->link);
+    free(exchange);
+}
+
+void exchange_close(struct exchange *exchange)
+{
+    struct relay *relay = exchange->relay;
+
+    if (exchange_is_closed(exchange)) {
+        return;
+    }
+    exchange_drop_worker(exchange);
+    exchange_forget_ticket(exchange);
+    exchange_change_state(exchange, EXCHANGE_CLOSED);
+    if (relay->gather.outq == &exchange->front.out) {
+        gather_begin(&relay->gather, NULL);
+    }
+    request_free(exchange->request);
+    exchange->request = NULL;
+    front_deinit(&exchange->front);
+    timer_stop(&exchange->timer);
+    task_stop(&exchange->task);
+    relay->exchange_count--;
+    stats_drop(relay->stats, STAT_FRONTS_ACTIVE);
+    list_remove(&exchange->link);
+    list_append(&relay->closed, &exchange->link);
+    task_defer(&relay->reap, relay->loop);
+}
+
+void exchange_note_leave(const struct exchange *exchange)
+{
+    bool is_build = exchange->state == EXCHANGE_BUILD;
+
+    if (!is_build && exchange->state != EXCHANGE_DELIVER) {
+        return;
+    }
+    stats_count(exchange->relay->stats,
+                is_build ? STAT_CLIENTS_LEFT_BUILD : STAT_CLIENTS_LEFT_STREAM);
+    log_info(exchange->relay->log, "client left", log_str("stage", is_build ? "build" : "stream"),
+             log_str("request_id", exchange->request->build_id));
+}
+
+void exchange_leave(struct exchange *exchange)
+{
+    exchange_note_leave(exchange);
+    exchange_close(exchange);
+}
+
+void exchange_stop_head_clock(struct exchange *exchange)
+{
+    /* The clock of idleness stays armed over many requests; it looks at idle_since_ms when due. */
+    if (exchange->is_timing_head) {
+        exchange->is_timing_head = false;
+        timer_stop(&exchange->timer);
+    }
+}
+
+void exchange_drop_worker(struct exchange *exchange)
+{
+    worker_free(exchange->worker);
+    exchange->worker = NULL;
+    exchange->worker_rest = span_of(NULL, 0);
+}
+
+void exchange_release_worker(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+
+    if (worker != NULL) {
+        exchange->worker = NULL;
+        worker_linger(worker, exchange->worker_rest);
+        exchange->worker_rest = span_of(NULL, 0);
+    }
+}
+
+/* Bytes for the web server behind everything that is on its way already. */
+static int queue(struct exchange *exchange, struct span bytes)
+{
+    struct gather *gather = &exchange->relay->gather;
+
+    if (gather->outq == &exchange->front.out) {
+        int error = gather_flush(gather);
+
+        if (error != 0) {
+            return error;
+        }
+    }
+    return buf_append_span(&exchange->front.out.kept, bytes);
+}
+
+bool exchange_queue_stdout(struct exchange *exchange, struct span content)
+{
+    while (content.len > 0) {
+        struct span part = span_take(&content, FCGI_CONTENT_MAX);
+        uint8_t header[FCGI_HEADER_SIZE];
+
+        fcgi_header_write(header, FCGI_STDOUT, exchange->front.request_id, (uint16_t)part.len, 0);
+        if (queue(exchange, span_of(header, sizeof(header))) != 0 ||
+            queue(exchange, part) != 0) {
+            exchange_leave(exchange);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The connection ends here: what is queued goes out first. */
+static void drain(struct exchange *exchange, bool drain_input)
+{
+    exchange->drain_input = drain_input;
+    exchange->is_timing_head = false;
+    exchange_change_state(exchange, EXCHANGE_DRAIN);
+    timer_stop(&exchange->timer);
+    task_defer(&exchange->task, exchange->relay->loop);
+}
+
+void exchange_end_request(struct exchange *exchange)
+{
+    bool body_ended = exchange->front.body_ended;
+    bool is_kept = exchange->front.is_kept && !exchange->relay->is_draining &&
+                   !exchange->front.is_input_ended;
+
+    exchange_release_worker(exchange);
+    exchange_forget_ticket(exchange);
+    request_free(exchange->request);
+    exchange->request = NULL;
+    exchange->has_served = true;
+    front_end_request(&exchange->front);
+    exchange_change_state(exchange, EXCHANGE_ENDED);
+    if (!is_kept) {
+        drain(exchange, !body_ended);
+        return;
+    }
+    exchange_change_state(exchange, EXCHANGE_PARAMS);
+    exchange->idle_since_ms = loop_now_ms(exchange->relay->loop);
+    task_defer(&exchange->task, exchange->relay->loop);
+}
+
+void exchange_break_off(struct exchange *exchange)
+{
+    bool body_ended = exchange->front.body_ended;
+
+    exchange_drop_worker(exchange);
+    exchange_forget_ticket(exchange);
+    request_free(exchange->request);
+    exchange->request = NULL;
+    front_end_request(&exchange->front);
+    drain(exchange, !body_ended);
+}
+
+static void log_failure(struct exchange *exchange, enum failure failure, struct span message)
+{
+    log_info(exchange->relay->log, "request failed",
+             log_str("error", failure_info(failure)->error),
+             log_uint("status", failure_info(failure)->status), log_span("message", message),
+             log_str("request_id",
+                     exchange->request == NULL ? "" : exchange->request->build_id));
+}
+
+/* Builds the answer; behind an interception it carries PHP's headers and the request's id. */
+static int build_failure(struct exchange *exchange, enum failure failure, struct span message,
+                         unsigned retry_after_s, struct buf *answer)
+{
+    struct request *request = exchange->request;
+    bool intercepted =
+        exchange->state == EXCHANGE_CAPTURE || exchange->state == EXCHANGE_BUILD;
+    struct answer_failure description = {
+        .failure = failure,
+        .message = message,
+        .request_id = request != NULL && request->build_id[0] != '\0' ? request->build_id : NULL,
+        .php_head = intercepted ? buf_span(&request->head) : span_of(NULL, 0),
+        .retry_after_s = retry_after_s,
+    };
+
+    return answer_failure(&description, answer);
+}
+
+void exchange_fail(struct exchange *exchange, enum failure failure, struct span message,
+                   unsigned retry_after_s)
+{
+    struct buf answer;
+    int error;
+
+    stats_count_failure(exchange->relay->stats, failure);
+    log_failure(exchange, failure, message);
+    buf_init(&answer, ANSWER_MAX);
+    error = build_failure(exchange, failure, message, retry_after_s, &answer);
+    if (error != 0) {
+        buf_deinit(&answer);
+        exchange_break_off(exchange);
+        return;
+    }
+    if (exchange_queue_stdout(exchange, buf_span(&answer))) {
+        if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) == 0) {
+            exchange_end_request(exchange);
+        } else {
+            exchange_close(exchange);
+        }
+    }
+    buf_deinit(&answer);
+}
+
+void exchange_fail_text(struct exchange *exchange, enum failure failure, const char *message)
+{
+    exchange_fail(exchange, failure, span_of_string(message), 0);
+}
+
+/* Whether the web server is gone although nothing was read that says so. */
+static bool has_left(struct exchange *exchange)
+{
+    struct front *front = &exchange->front;
+
+    if ((front->watch.ready & WATCH_END) == 0) {
+        return false;
+    }
+    watch_clear(&front->watch, WATCH_END);
+    /* Make sure that the end itself is read too, also where a short read cleared the bit. */
+    front->watch.ready |= WATCH_READ;
+    return exchange->state != EXCHANGE_PARAMS && front_is_gone(front);
+}
+
+/* In DRAIN: everything is out, so say so, and wait for the web server's end where it still sends. */
+static void finish_drain(struct exchange *exchange)
+{
+    struct front *front = &exchange->front;
+
+    if (!outq_is_empty(&front->out)) {
+        return;
+    }
+    if (!exchange->drain_input || front->is_input_ended) {
+        exchange_close(exchange);
+        return;
+    }
+    if (!exchange->is_write_shut) {
+        exchange->is_write_shut = true;
+        shutdown(front->fd, SHUT_WR);
+        if (timer_start(&exchange->timer, DRAIN_MS) != 0) {
+            exchange_close(exchange);
+        }
+    }
+}
+
+/* In PARAMS: the clock of the head runs from its first byte, that of idleness otherwise. */
+static void set_timer(struct exchange *exchange)
+{
+    const struct relay_options *options = exchange->relay->options;
+    bool in_head = exchange->front.is_active || !fcgi_reader_at_boundary(&exchange->front.reader);
+    int error = 0;
+
+    if (in_head && !exchange->is_timing_head) {
+        exchange->is_timing_head = true;
+        error = timer_start(&exchange->timer, options->header_timeout_ms);
+    } else if (!in_head) {
+        if (exchange->is_timing_head) {
+            exchange->is_timing_head = false;
+            timer_stop(&exchange->timer);
+        }
+        if (!exchange->timer.armed) {
+            error = timer_start(&exchange->timer, options->idle_timeout_ms);
+        }
+    }
+    if (error != 0) {
+        exchange_close(exchange);
+    }
+}
+
+static void settle(struct exchange *exchange)
+{
+    struct front *front = &exchange->front;
+
+    if (exchange->state == EXCHANGE_DRAIN) {
+        finish_drain(exchange);
+    } else if (exchange->state == EXCHANGE_PARAMS) {
+        if (exchange->relay->is_draining && exchange->request == NULL && !front->is_active &&
+            outq_is_empty(&front->out)) {
+            exchange_close(exchange);
+            return;
+        }
+        set_timer(exchange);
+    }
+}
+
+void exchange_pump(struct exchange *exchange)
+{
+    if (exchange_is_closed(exchange)) {
+        return;
+    }
+    if (has_left(exchange) || outq_send(&exchange->front.out) != 0) {
+        exchange_leave(exchange);
+        return;
+    }
+    exchange_process_front(exchange);
+    if (!exchange_is_closed(exchange)) {
+        exchange_process_worker(exchange);
+    }
+    if (!exchange_is_closed(exchange)) {
+        exchange_process_delivery(exchange);
+    }
+    if (!exchange_is_closed(exchange) && outq_send(&exchange->front.out) != 0) {
+        exchange_leave(exchange);
+    }
+    if (!exchange_is_closed(exchange)) {
+        settle(exchange);
+    }
+}
+
+void exchange_drain(struct exchange *exchange)
+{
+    task_defer(&exchange->task, exchange->relay->loop);
+}
+
+void exchange_cut(struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_BUILD) {
+        exchange_fail_text(exchange, FAILURE_BUSY,
+                           "The server is stopping before the build was ready. Try again.");
+    } else {
+        exchange_close(exchange);
+    }
+}

@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From PHP's build request to the file: capture, submit, result, delivery. Must never make PHP wait
+ * for any of it.
+ */
+#include <errno.h>
+
+#include "fcgi/writer.h"
+#include "sidecar/base/clock.h"
+#include "sidecar/relay/answer.h"
+#include "sidecar/relay/exchange_parts.h"
+
+/* Our head and PHP's headers. */
+#define HEAD_EXTRA ((size_t)4096)
+
+/* A build request that cannot be served; PHP may go on writing, nobody listens. */
+static void refuse(struct exchange *exchange, const char *message)
+{
+    exchange_fail_text(exchange, FAILURE_REQUEST_INVALID, message);
+}
+
+static void out_of_memory(struct exchange *exchange)
+{
+    exchange_fail_text(exchange, FAILURE_BUSY, "The server is out of memory. Try again.");
+}
+
+/* The builder has it; what only the request needed goes, since the wait may be long. */
+static void wait_for_build(struct exchange *exchange)
+{
+    struct request *request = exchange->request;
+
+    exchange_change_state(exchange, EXCHANGE_BUILD);
+    capture_deinit(&request->capture);
+    buf_clear(&exchange->front.params);
+    if (exchange->worker != NULL) {
+        worker_set_timeout(exchange->worker, exchange->relay->options->finish_timeout_ms);
+    }
+}
+
+static void submit(struct exchange *exchange, struct build_request *build)
+{
+    struct request *request = exchange->request;
+    struct relay *relay = exchange->relay;
+    int error;
+
+    memcpy(request->build_id, build->id, sizeof(request->build_id));
+    memcpy(request->os, build->os, sizeof(request->os));
+    memcpy(request->arch, build->arch, sizeof(request->arch));
+    request->ticket = relay_add_ticket(relay, &request->ticket_link);
+    error = builder_submit(relay->builder, request->ticket, build, &relay->mailbox);
+    if (error == 0) {
+        wait_for_build(exchange);
+        return;
+    }
+    list_remove(&request->ticket_link);
+    request->ticket = 0;
+    build_request_deinit(build);
+    if (error == -EPIPE) {
+        exchange_fail_text(exchange, FAILURE_BUSY, "The server is stopping. Try again.");
+    } else {
+        out_of_memory(exchange);
+    }
+}
+
+static void on_captured(struct exchange *exchange)
+{
+    char message[BUILD_REQUEST_MESSAGE_SIZE];
+    struct build_request build;
+    int error = build_request_parse(buf_span(&exchange->request->capture.body), &build, message);
+
+    if (error == 0) {
+        submit(exchange, &build);
+    } else if (error == -EINVAL) {
+        refuse(exchange, message);
+    } else {
+        out_of_memory(exchange);
+    }
+}
+
+static void on_capture_result(struct exchange *exchange, enum capture_result result)
+{
+    switch (result) {
+    case CAPTURE_MORE:
+        break;
+    case CAPTURE_COMPLETE:
+        on_captured(exchange);
+        break;
+    case CAPTURE_TOO_LARGE:
+        refuse(exchange, "The build request is larger than max_request_size.");
+        break;
+    case CAPTURE_UNKNOWN_ENCODING:
+        refuse(exchange, "The build request has a Content-Encoding that is not understood: gzip, "
+                         "deflate and identity are.");
+        break;
+    case CAPTURE_UNDECODABLE:
+        refuse(exchange, "The build request is not what its Content-Encoding says.");
+        break;
+    case CAPTURE_NO_MEMORY:
+        out_of_memory(exchange);
+        break;
+    }
+}
+
+void exchange_start_capture(struct exchange *exchange, struct span head, struct span rest)
+{
+    struct request *request = exchange->request;
+    enum capture_result result;
+
+    exchange_change_state(exchange, EXCHANGE_CAPTURE);
+    stats_count(exchange->relay->stats, STAT_REQUESTS_BUILT);
+    if (buf_length(&request->head) == 0 && buf_append_span(&request->head, head) != 0) {
+        out_of_memory(exchange);
+        return;
+    }
+    result = capture_init(&request->capture, buf_span(&request->head),
+                          exchange->relay->options->max_request_size);
+    if (result != CAPTURE_MORE || rest.len == 0) {
+        on_capture_result(exchange, result);
+        return;
+    }
+    exchange_capture(exchange, rest);
+}
+
+void exchange_capture(struct exchange *exchange, struct span piece)
+{
+    on_capture_result(exchange, capture_next(&exchange->request->capture, piece));
+}
+
+void exchange_capture_end(struct exchange *exchange)
+{
+    on_capture_result(exchange, capture_end(&exchange->request->capture));
+}
+
+void exchange_forget_ticket(struct exchange *exchange)
+{
+    struct request *request = exchange->request;
+
+    if (request == NULL || request->ticket == 0) {
+        return;
+    }
+    builder_cancel(exchange->relay->builder, request->ticket);
+    list_remove(&request->ticket_link);
+    request->ticket = 0;
+}
+
+static int queue_head(struct exchange *exchange, const struct build_result *result)
+{
+    struct request *request = exchange->request;
+    struct answer_artifact answer = {
+        .artifact = &result->artifact,
+        .php_head = buf_span(&request->head),
+        .request_id = request->build_id,
+        .os = request->os,
+        .arch = request->arch,
+        .from_cache = result->from_cache,
+        .duration_ms = result->duration_ms,
+        .cache_age_s = result->cache_age_s,
+    };
+    struct buf head;
+    int error;
+
+    buf_init(&head, buf_length(&request->head) + HEAD_EXTRA);
+    error = answer_artifact_head(&answer, &head);
+    if (error == 0 && !exchange_queue_stdout(exchange, buf_span(&head))) {
+        error = -EPIPE;
+    }
+    buf_deinit(&head);
+    return error;
+}
+
+static void start_delivery(struct exchange *exchange, struct build_result *result)
+{
+    struct request *request = exchange->request;
+    int error = queue_head(exchange, result);
+
+    if (error == -EPIPE) {
+        return; /* closed */
+    }
+    if (error != 0) {
+        out_of_memory(exchange);
+        return;
+    }
+    exchange_release_worker(exchange);
+    exchange_change_state(exchange, EXCHANGE_DELIVER);
+    request->head_is_out = true;
+    buf_clear(&request->head);
+    deliver_start(&request->delivery, result->artifact, &exchange->front);
+    result->artifact.fd = -1;
+    task_defer(&exchange->task, exchange->relay->loop);
+}
+
+void exchange_on_result(struct exchange *exchange, struct build_result *result)
+{
+    list_remove(&exchange->request->ticket_link);
+    exchange->request->ticket = 0;
+    if (result->failure == FAILURE_NONE) {
+        start_delivery(exchange, result);
+    } else {
+        exchange_fail(exchange, result->failure, buf_span(&result->message),
+                      result->retry_after_s);
+    }
+    build_result_free(result);
+}
+
+static void log_sent(const struct exchange *exchange)
+{
+    const struct delivery *delivery = &exchange->request->delivery;
+
+    log_info(exchange->relay->log, "artifact sent",
+             log_str("request_id", exchange->request->build_id),
+             log_uint("bytes", delivery->offset),
+             log_uint("duration_ms", (clock_monotonic_ns() - delivery->started_ns) / 1000000));
+}
+
+/* The web server must see that the file is not whole: END_REQUEST before Content-Length is reached
+ * breaks the client's transfer at once, a mere close may not. Yet the rest of the last record must
+ * not be filled up, or the client would hold a file of the right length. */
+static void on_truncated(struct exchange *exchange)
+{
+    struct front *front = &exchange->front;
+    const struct delivery *delivery = &exchange->request->delivery;
+    bool is_last_record = delivery->offset + front->owed_bytes >= delivery->end;
+
+    log_error(exchange->relay->log, "artifact became shorter or unreadable while being sent",
+              log_str("request_id", exchange->request->build_id),
+              log_uint("bytes_sent", delivery->offset), log_uint("bytes_promised", delivery->end),
+              log_errno("error", delivery->error));
+    if ((front->owed_bytes == 0 || !is_last_record) && exchange_fill_record(exchange) &&
+        front_queue_end(front, 0, FCGI_REQUEST_COMPLETE) == 0) {
+        front->is_kept = false;
+        exchange_end_request(exchange);
+        return;
+    }
+    exchange_break_off(exchange);
+}
+
+static void on_delivered(struct exchange *exchange)
+{
+    log_sent(exchange);
+    if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) != 0) {
+        exchange_close(exchange);
+        return;
+    }
+    exchange_end_request(exchange);
+}
+
+void exchange_process_delivery(struct exchange *exchange)
+{
+    struct delivery *delivery;
+    uint64_t before;
+    enum deliver_result result;
+
+    if (exchange->state != EXCHANGE_DELIVER) {
+        return;
+    }
+    delivery = &exchange->request->delivery;
+    before = delivery->offset;
+    result = deliver_send(delivery, &exchange->front, exchange->relay->options->chunk_size);
+    stats_add(exchange->relay->stats, STAT_ARTIFACT_BYTES, delivery->offset - before);
+    if (before == 0 && delivery->offset > 0) {
+        stats_observe_ns(exchange->relay->stats, STAT_STREAM_TTFB,
+                         clock_monotonic_ns() - delivery->started_ns);
+    }
+    switch (result) {
+    case DELIVER_DONE:
+        on_delivered(exchange);
+        break;
+    case DELIVER_PAUSED:
+        task_defer(&exchange->task, exchange->relay->loop);
+        break;
+    case DELIVER_BLOCKED:
+        break;
+    case DELIVER_TRUNCATED:
+        on_truncated(exchange);
+        break;
+    case DELIVER_LOST:
+        exchange_leave(exchange);
+        break;
+    }
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Accepting connections, handing results to their exchanges, ending. Must never give up a listener
+ * because descriptors or memory run out: it pauses.
+ */
+#include "sidecar/relay/relay.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sidecar/relay/exchange.h"
+
+/* Connections taken from one listener in one turn. */
+#define ACCEPTS_PER_TURN 16
+/* How long accepting rests when the system has no descriptor or memory for another connection. */
+#define ACCEPT_PAUSE_MS 100
+
+int relay_receive(struct watch *watch, uint8_t *room, struct span *input)
+{
+    ssize_t got;
+
+    if ((watch->ready & WATCH_READ) == 0) {
+        return 0;
+    }
+    do {
+        got = recv(watch->fd, room, RELAY_READ_SIZE, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        /* A short read has emptied the socket. An end that has been announced is still to be read. */
+        if (got < RELAY_READ_SIZE && (watch->ready & WATCH_END) == 0) {
+            watch_clear(watch, WATCH_READ);
+        }
+        *input = span_of(room, (size_t)got);
+        return 1;
+    }
+    if (got == 0) {
+        return -EPIPE;
+    }
+    if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        watch_clear(watch, WATCH_READ);
+        return 0;
+    }
+    return -errno;
+}
+
+unsigned relay_front_limit(const struct relay *relay)
+{
+    return relay->front_limit;
+}
+
+struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket)
+{
+    return &relay->tickets[ticket % RELAY_TICKET_BUCKETS];
+}
+
+uint64_t relay_add_ticket(struct relay *relay, struct list *link)
+{
+    uint64_t ticket = ++relay->next_ticket;
+
+    list_append(relay_ticket_bucket(relay, ticket), link);
+    return ticket;
+}
+
+static void on_result(struct relay *relay, struct build_result *result)
+{
+    struct list *bucket = relay_ticket_bucket(relay, result->ticket);
+    struct list *link;
+    struct list *after;
+
+    list_for_each(link, after, bucket)
+    {
+        struct request *request = list_entry(link, struct request, ticket_link);
+
+        if (request->ticket == result->ticket) {
+            exchange_on_result(request->exchange, result);
+            return;
+        }
+    }
+    build_result_free(result); /* whose client has left meanwhile */
+}
+
+static bool is_full(const struct relay *relay)
+{
+    return relay->exchange_count >= relay->front_limit;
+}
+
+static void on_listener(struct watch *watch);
+
+static void stop_accepting(struct relay *relay)
+{
+    for (size_t i = 0; i < relay->listener_count; i++) {
+        watch_stop(&relay->listeners[i].watch);
+    }
+    relay->is_accepting = false;
+}
+
+static int start_accepting(struct relay *relay)
+{
+    for (size_t i = 0; i < relay->listener_count; i++) {
+        struct relay_listener *listener = &relay->listeners[i];
+        int error = watch_start_level(&listener->watch, relay->loop, listener->fd, WATCH_READ,
+                                      on_listener);
+
+        if (error != 0) {
+            stop_accepting(relay);
+            return error;
+        }
+    }
+    relay->is_accepting = true;
+    return 0;
+}
+
+static void pause_accepting(struct relay *relay, int error)
+{
+    log_error(relay->log, "cannot accept connections, trying again shortly",
+              log_errno("error", error), log_uint("connections", relay->exchange_count));
+    stop_accepting(relay);
+    if (timer_start(&relay->accept_pause, ACCEPT_PAUSE_MS) != 0) {
+        (void)start_accepting(relay);
+    }
+}
+
+static void on_accept_pause(struct timer *timer)
+{
+    struct relay *relay = list_entry(timer, struct relay, accept_pause);
+
+    if (!relay->is_draining && !relay->is_accepting && !is_full(relay) &&
+        start_accepting(relay) != 0) {
+        pause_accepting(relay, ENOMEM);
+    }
+}
+
+/* False: nothing (more) can be accepted now. */
+static bool accept_one(struct relay_listener *listener)
+{
+    struct relay *relay = listener->relay;
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof(peer);
+    int fd = accept4(listener->fd, (struct sockaddr *)&peer, &length,
+                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            pause_accepting(relay, errno);
+        }
+        /* Another thread was faster, or the connection is gone again. */
+        return errno == ECONNABORTED || errno == EINTR;
+    }
+    if (!listener->is_unix) {
+        if (!sock_is_allowed(&peer, relay->options->allowed_clients,
+                             relay->options->allowed_client_count)) {
+            log_warn(relay->log, "connection refused: address is not in allowed_clients",
+                     log_uint("family", peer.ss_family));
+            close(fd);
+            return true;
+        }
+        sock_set_nodelay(fd);
+    }
+    if (exchange_new(relay, fd, listener->is_unix) != 0) {
+        close(fd);
+        pause_accepting(relay, ENOMEM);
+        return false;
+    }
+    return true;
+}
+
+static void on_listener(struct watch *watch)
+{
+    struct relay_listener *listener = list_entry(watch, struct relay_listener, watch);
+    struct relay *relay = listener->relay;
+
+    for (unsigned i = 0; i < ACCEPTS_PER_TURN && relay->is_accepting; i++) {
+        if (is_full(relay)) {
+            stop_accepting(relay); /* the others wait in the backlog */
+            return;
+        }
+        if (!accept_one(listener)) {
+            return;
+        }
+    }
+}
+
+static void tell_if_drained(struct relay *relay)
+{
+    if (relay->is_draining && relay->exchange_count == 0 && !relay->drained_told) {
+        relay->drained_told = true;
+        relay->on_drained(relay, relay->owner);
+    }
+}
+
+static void on_reap(struct task *task)
+{
+    struct relay *relay = list_entry(task, struct relay, reap);
+    struct list *link;
+
+    while ((link = list_shift(&relay->closed)) != NULL) {
+        exchange_free(list_entry(link, struct exchange, link));
+    }
+    if (!relay->is_draining && !relay->is_accepting && !relay->accept_pause.armed &&
+        !is_full(relay) && start_accepting(relay) != 0) {
+        pause_accepting(relay, ENOMEM);
+    }
+    tell_if_drained(relay);
+}
+
+static void for_all(struct relay *relay, void (*action)(struct exchange *exchange))
+{
+    struct list *link;
+    struct list *after;
+
+    list_for_each(link, after, &relay->exchanges)
+    {
+        action(list_entry(link, struct exchange, link));
+    }
+}
+
+static void on_order(struct relay *relay, bool is_cut)
+{
+    relay->is_draining = true;
+    stop_accepting(relay);
+    for_all(relay, is_cut ? exchange_cut : exchange_drain);
+    tell_if_drained(relay);
+}
+
+/* The orders are not allocated: a relay must be able to end when memory is short. */
+static void on_mail(struct mailbox *mailbox, struct mail *mail)
+{
+    struct relay *relay = list_entry(mailbox, struct relay, mailbox);
+
+    if (mail == &relay->drain_order) {
+        on_order(relay, false);
+    } else if (mail == &relay->cut_order) {
+        on_order(relay, true);
+    } else {
+        on_result(relay, list_entry(mail, struct build_result, mail));
+    }
+}
+
+void relay_drain(struct relay *relay)
+{
+    (void)mailbox_post(&relay->mailbox, &relay->drain_order);
+}
+
+void relay_cut(struct relay *relay)
+{
+    (void)mailbox_post(&relay->mailbox, &relay->cut_order);
+}
+
+static bool is_unix_listener(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+
+    return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+           address.ss_family == AF_UNIX;
+}
+
+static int add_listeners(struct relay *relay, const struct relay_init *init)
+{
+    relay->listeners = calloc(init->listener_count, sizeof(*relay->listeners));
+    if (relay->listeners == NULL) {
+        return -ENOMEM;
+    }
+    relay->listener_count = init->listener_count;
+    for (size_t i = 0; i < init->listener_count; i++) {
+        relay->listeners[i] = (struct relay_listener){
+            .relay = relay,
+            .fd = init->listeners[i],
+            .is_unix = is_unix_listener(init->listeners[i]),
+        };
+    }
+    return start_accepting(relay);
+}
+
+static void set_up(struct relay *relay, const struct relay_init *init)
+{
+    relay->loop = init->loop;
+    relay->options = init->options;
+    relay->version = init->version;
+    relay->builder = init->builder;
+    relay->log = init->log;
+    relay->stats = init->stats;
+    relay->front_limit = init->front_limit;
+    relay->on_drained = init->on_drained;
+    relay->owner = init->owner;
+    /* Unique among all relays of the builder. */
+    relay->next_ticket = (uint64_t)init->index << 48;
+    list_init(&relay->exchanges);
+    list_init(&relay->closed);
+    list_init(&relay->lingering);
+    for (size_t i = 0; i < RELAY_TICKET_BUCKETS; i++) {
+        list_init(&relay->tickets[i]);
+    }
+    task_init(&relay->reap, on_reap);
+    timer_init(&relay->accept_pause, relay->loop, on_accept_pause);
+}
+
+int relay_new(struct relay **relay, const struct relay_init *init)
+{
+    struct relay *made = calloc(1, sizeof(*made));
+    int error;
+
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    set_up(made, init);
+    error = gate_init(&made->gate, init->options);
+    if (error == 0) {
+        error = mailbox_init(&made->mailbox, init->loop, on_mail);
+        if (error == 0) {
+            error = add_listeners(made, init);
+            if (error == 0) {
+                *relay = made;
+                return 0;
+            }
+            mailbox_deinit(&made->mailbox);
+        }
+        gate_deinit(&made->gate);
+    }
+    free(made->listeners);
+    free(made);
+    return error;
+}
+
+void relay_free(struct relay *relay)
+{
+    struct list *link;
+
+    relay->is_draining = true;
+    relay->drained_told = true;
+    stop_accepting(relay);
+    for_all(relay, exchange_close);
+    mailbox_close(&relay->mailbox);
+    while ((link = list_shift(&relay->lingering)) != NULL) {
+        worker_free(list_entry(link, struct worker, link));
+    }
+    task_stop(&relay->reap);
+    on_reap(&relay->reap);
+    timer_stop(&relay->accept_pause);
+    mailbox_deinit(&relay->mailbox);
+    gate_deinit(&relay->gate);
+    free(relay->listeners);
+    free(relay);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SIDECAR_RELAY_RELAY_H
+#define SIDECAR_RELAY_RELAY_H
+
+/*
+ * One relay thread: accepts connections, owns their exchanges, and receives the builder's results.
+ * Everything here runs in the relay's own thread except relay_drain, relay_cut and what is said to
+ * be from any thread.
+ */
+
+#include <sys/uio.h>
+
+#include "fcgi/record.h"
+#include "sidecar/base/log.h"
+#include "sidecar/base/stats.h"
+#include "sidecar/build/builder.h"
+#include "sidecar/io/mailbox.h"
+#include "sidecar/io/outq.h"
+#include "sidecar/io/sock.h"
+#include "sidecar/relay/gate.h"
+#include "sidecar/relay/options.h"
+
+/*
+ * The most that is read at once. A piece of content that we frame again is never longer, so it fits
+ * one record of FCGI_CONTENT_MAX bytes.
+ */
+#define RELAY_READ_SIZE FCGI_CONTENT_MAX
+/* Writable bytes in front of what was read, where a record's header is put without moving it. */
+#define RELAY_HEADROOM 64
+
+#define RELAY_TICKET_BUCKETS 256
+
+struct relay_listener {
+    struct relay *relay;
+    struct watch watch;
+    int fd; /* borrowed from the parent process */
+    bool is_unix;
+};
+
+struct relay_init {
+    struct loop *loop;
+    const struct relay_options *options;
+    const char *version; /* what PHP sees as VELOX_SIDECAR */
+    unsigned index;      /* of this relay among all, for ticket numbers */
+    unsigned front_limit; /* connections from web servers at once */
+    struct builder *builder; /* may be NULL where nothing is intercepted */
+    struct log *log;
+    struct stats *stats;
+    const int *listeners;
+    size_t listener_count;
+    /* Called once, in the relay's thread, when it has been told to drain and nothing is left. */
+    void (*on_drained)(struct relay *relay, void *owner);
+    void *owner;
+};
+
+struct relay {
+    struct loop *loop;
+    const struct relay_options *options;
+    const char *version;
+    struct builder *builder;
+    struct log *log;
+    struct stats *stats;
+    struct mailbox mailbox;
+    struct mail drain_order;
+    struct mail cut_order;
+    struct gate gate;
+    struct gather gather;
+    struct relay_listener *listeners;
+    size_t listener_count;
+    unsigned front_limit;
+    size_t exchange_count;
+    struct list exchanges;
+    struct list closed;    /* exchanges to be freed at the end of the turn */
+    struct list lingering; /* workers that finish without an exchange */
+    struct list tickets[RELAY_TICKET_BUCKETS];
+    uint64_t next_ticket;
+    struct task reap;
+    struct timer accept_pause;
+    bool is_accepting;
+    bool is_draining;
+    bool drained_told;
+    void (*on_drained)(struct relay *relay, void *owner);
+    void *owner;
+    uint8_t read_buffer[RELAY_HEADROOM + RELAY_READ_SIZE];
+};
+
+/* 0 or -errno. */
+int relay_new(struct relay **relay, const struct relay_init *init);
+/* Closes whatever is left. */
+void relay_free(struct relay *relay);
+
+/* From any thread: accept nothing more, close idle connections, finish the rest. */
+void relay_drain(struct relay *relay);
+/* From any thread: who waits for a build gets 503, the rest is cut. */
+void relay_cut(struct relay *relay);
+
+/* Where the next read goes: RELAY_READ_SIZE bytes with RELAY_HEADROOM writable ones before them. The content
+ * lasts until the next read of any connection of this thread. */
+static inline uint8_t *relay_read_buffer(struct relay *relay)
+{
+    return relay->read_buffer + RELAY_HEADROOM;
+}
+
+/*
+ * Reads up to RELAY_READ_SIZE bytes into room. 1 with *input, 0 when there is nothing now (the READ bit is
+ * cleared), -EPIPE at the end of input, another -errno when the connection is lost.
+ */
+int relay_receive(struct watch *watch, uint8_t *room, struct span *input);
+
+/* A new ticket number for an exchange's build; link goes into the bucket where its result is looked for. */
+uint64_t relay_add_ticket(struct relay *relay, struct list *link);
+struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket);
+
+/* For GET_VALUES. */
+unsigned relay_front_limit(const struct relay *relay);
+
+#endif

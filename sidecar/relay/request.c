@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A request's params: read once, and changed where PHP must see something else than the web server
+ * sent. Every other pair stays as it is.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fcgi/params.h"
+#include "sidecar/relay/exchange_parts.h"
+
+/* PHP-FPM resets the connection where one pair does not fit a record; this is the round figure below
+ * that we promise to pass on. */
+#define PAIR_MAX 65000
+
+struct request *request_new(const struct relay *relay)
+{
+    struct request *request = calloc(1, sizeof(*request));
+
+    if (request == NULL) {
+        return NULL;
+    }
+    spool_init(&request->spool, relay->options->spool_directory, relay->options->max_spooled_body);
+    cgi_scan_init(&request->scan);
+    buf_init(&request->head, relay->options->max_response_head);
+    list_init(&request->ticket_link);
+    request->delivery.artifact.fd = -1;
+    return request;
+}
+
+void request_free(struct request *request)
+{
+    if (request == NULL) {
+        return;
+    }
+    list_remove(&request->ticket_link);
+    spool_deinit(&request->spool);
+    capture_deinit(&request->capture);
+    buf_deinit(&request->head);
+    deliver_stop(&request->delivery);
+    free(request);
+}
+
+/* Digits only; a number that does not fit is as large as can be. */
+static bool parse_length(struct span value, uint64_t *length)
+{
+    uint64_t number = 0;
+
+    if (value.len == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned digit = value.ptr[i] - (unsigned)'0';
+
+        if (digit > 9) {
+            return false;
+        }
+        number = number > (UINT64_MAX - digit) / 10 ? UINT64_MAX : number * 10 + digit;
+    }
+    *length = number;
+    return true;
+}
+
+static void read_pair(struct request *request, struct span name, struct span value)
+{
+    if (span_is(name, "REQUEST_METHOD")) {
+        request->may_build = value.len > 0 && !span_is(value, "HEAD");
+    } else if (span_is(name, "CONTENT_LENGTH")) {
+        request->has_length = parse_length(value, &request->body_left);
+    }
+}
+
+/* Takes the pair that ends where rest begins out of params. */
+static void remove_pair(struct buf *params, size_t pair_size, struct span *rest)
+{
+    uint8_t *end = params->bytes + params->end - rest->len;
+
+    memmove(end - pair_size, end, rest->len);
+    params->end -= pair_size;
+    rest->ptr -= pair_size;
+}
+
+static int append_pair(struct buf *params, const char *name, const char *value)
+{
+    struct span name_span = span_of_string(name);
+    struct span value_span = span_of_string(value);
+    size_t size = params_size(name_span.len, value_span.len);
+    uint8_t *room;
+    int error;
+
+    /* Ours do not count against the web server's maximum. */
+    params->max += size;
+    error = buf_reserve(params, size, &room);
+    if (error == 0) {
+        buf_commit(params, params_write(room, name_span, value_span));
+    }
+    params->max -= size;
+    return error;
+}
+
+enum request_check request_read_params(struct request *request, struct buf *params,
+                                       const struct relay *relay)
+{
+    struct span rest = buf_span(params);
+    struct span name;
+    struct span value;
+    size_t before = rest.len;
+    enum params_result result;
+
+    while ((result = params_next(&rest, &name, &value)) == PARAMS_PAIR) {
+        if (before - rest.len > PAIR_MAX) {
+            return REQUEST_PAIR_TOO_LARGE;
+        }
+        if (span_is(name, "HTTP_PROXY")) {
+            /* A client's Proxy header must not become a program's proxy (CVE-2016-5385). */
+            remove_pair(params, before - rest.len, &rest);
+        } else {
+            read_pair(request, name, value);
+        }
+        before = rest.len;
+    }
+    if (result == PARAMS_MALFORMED) {
+        return REQUEST_MALFORMED;
+    }
+    if (relay->options->intercept && append_pair(params, "VELOX_SIDECAR", relay->version) != 0) {
+        return REQUEST_NO_MEMORY;
+    }
+    return REQUEST_OK;
+}
+
+int request_set_length(struct buf *params, uint64_t length)
+{
+    struct span rest = buf_span(params);
+    struct span name;
+    struct span value;
+    size_t before = rest.len;
+    char digits[24];
+
+    while (params_next(&rest, &name, &value) == PARAMS_PAIR) {
+        if (span_is(name, "CONTENT_LENGTH")) {
+            remove_pair(params, before - rest.len, &rest);
+        }
+        before = rest.len;
+    }
+    snprintf(digits, sizeof(digits), "%llu", (unsigned long long)length);
+    return append_pair(params, "CONTENT_LENGTH", digits);
+}
