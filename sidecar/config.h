@@ -49,8 +49,8 @@ struct config {
  * Reads and checks path. Every mistake and warning becomes a line on messages, mistakes as
  *     FILE:LINE: [section] key: what is wrong and what is allowed
  * and warnings the same with "warning: " in front of the text; LINE is left out where the file does
- * not have the key. *mistakes and *warnings are how many there were. Gives *config, which the caller
- * frees with config_free, only if there is no mistake. 0, -EINVAL (mistakes), or -ENOMEM.
+ * not have the key. *mistakes and *warnings are how many there were. Gives *config, which the
+ * caller frees with config_free, only if there is no mistake. 0, -EINVAL (mistakes), or -ENOMEM.
  */
 int config_load(const char *path, FILE *messages, struct config **config, unsigned *mistakes,
                 unsigned *warnings);

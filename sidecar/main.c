@@ -128,25 +128,44 @@ static int main_check(const struct config *config, bool print)
     return 0;
 }
 
-static int main_start(const char *path, struct config *config, char **argv)
+static int main_start(const char *path, const struct config *config, char **argv)
 {
     if (config->sandbox == SANDBOX_ON && config_key_find("sidecar", "sandbox")->pending != NULL) {
         fputs("velox-sidecar: sandbox = on, but this version has no sandbox; "
               "set it to auto or off\n",
               stderr);
-        config_free(config);
         return EX_OSERR;
     }
     return parent_run(path, config, argv);
 }
 
-int main(int argc, char **argv)
+/* Options are read: checks, or starts what shall run. */
+static int main_run(const struct main_options *options, char **argv)
 {
-    struct main_options options = { .config_path = DEFAULT_CONFIG };
     struct config *config = NULL;
     unsigned mistakes = 0;
     unsigned warnings = 0;
-    int error;
+    int result;
+    int error = config_load(options->config_path, stderr, &config, &mistakes, &warnings);
+
+    if (options->check || error != 0) {
+        main_print_verdict(options->config_path, error, mistakes, warnings);
+    }
+    if (error != 0) {
+        return error == -EINVAL ? EX_CONFIG : EX_OSERR;
+    }
+    if (options->check) {
+        result = main_check(config, options->print);
+    } else {
+        result = main_start(options->config_path, config, argv);
+    }
+    config_free(config);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct main_options options = { .config_path = DEFAULT_CONFIG };
 
     if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
         fputs("velox-sidecar: this version has no doctor yet; -t checks the configuration\n",
@@ -164,18 +183,5 @@ int main(int argc, char **argv)
         main_print_version();
         return 0;
     }
-    error = config_load(options.config_path, stderr, &config, &mistakes, &warnings);
-    if (options.check || error != 0) {
-        main_print_verdict(options.config_path, error, mistakes, warnings);
-    }
-    if (error != 0) {
-        return error == -EINVAL ? EX_CONFIG : EX_OSERR;
-    }
-    if (options.check) {
-        int result = main_check(config, options.print);
-
-        config_free(config);
-        return result;
-    }
-    return main_start(options.config_path, config, argv);
+    return main_run(&options, argv);
 }
