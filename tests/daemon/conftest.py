@@ -138,7 +138,7 @@ class Sidecar:
 
     def log(self, message=None, **fields):
         """Lines of the json log since the test began that have these members."""
-        lines = [json.loads(line) for line in self.log_text().splitlines() if line.endswith("}")]
+        lines = [json.loads(line) for line in self.log_text().split("\n") if line.endswith("}")]
         return [line for line in lines if (message is None or line.get("msg") == message)
                 and all(line.get(name) == value for name, value in fields.items())]
 

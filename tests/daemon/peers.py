@@ -484,6 +484,7 @@ class Fpm:
         self.listener.settimeout(DEADLINE)
         self.workers = []
         self.serving = None
+        self.serving_ends = False
 
     def accept(self, timeout=None):
         self.listener.settimeout(timeout or DEADLINE)
@@ -517,14 +518,26 @@ class Fpm:
                     worker = self.accept(3600)
                 except OSError:
                     return
+                if self.serving_ends:
+                    worker.close()
+                    return
                 threading.Thread(target=guarded, args=(worker,), daemon=True).start()
                 left = None if left is None else left - 1
 
+        self.serving_ends = False
         self.serving = threading.Thread(target=run, daemon=True)
         self.serving.start()
 
+    def stop_serving(self):
+        if self.serving and self.serving.is_alive():
+            self.serving_ends = True
+            connect(self.address).close()
+            self.serving.join()
+        self.serving = None
+
     def tidy(self):
         """Between two tests: drops every connection."""
+        self.stop_serving()
         for worker in self.workers:
             worker.close()
         self.workers.clear()
@@ -536,6 +549,7 @@ class Fpm:
             pass
 
     def close(self):
+        self.serving_ends = True
         try:
             self.listener.shutdown(socket.SHUT_RDWR)
         except OSError:
