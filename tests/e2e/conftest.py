@@ -40,6 +40,13 @@ def impatient():
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def over_tcp():
+    running = Stack(php_workers=2, tcp=True).start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(params=list(FRONTS))
 def front(request):
     """Each way in which nginx may talk to the sidecar."""
@@ -51,6 +58,6 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.when == "call" and report.failed:
-        for name in ("stack", "one_worker", "impatient"):
+        for name in ("stack", "one_worker", "impatient", "over_tcp"):
             if name in getattr(item, "funcargs", {}):
                 report.sections.append((f"logs of {name}", item.funcargs[name].logs()))

@@ -66,13 +66,26 @@ def wait_until(condition, what, seconds=START_SECONDS):
         time.sleep(0.005)
 
 
-def can_connect(path):
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
+def can_connect(address):
+    try:
+        if address.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(address.removeprefix("unix:"))
+        else:
+            host, port = address.rsplit(":", 1)
+            socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError:
+        return False
     return True
+
+
+def free_ports(count):
+    """Ports that are free now; all are held until the last one is known, so they differ."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -110,8 +123,9 @@ class Answer:
 
 
 class Stack:
-    def __init__(self, php_workers=4, ini=None):
-        """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets."""
+    def __init__(self, php_workers=4, ini=None, tcp=False):
+        """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets.
+        `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets."""
         self.processes = []
         self.php_workers = php_workers
         self.ini = ini or {}
@@ -123,8 +137,11 @@ class Stack:
         self.www = self.directory / "www"
         self.artifacts = self.directory / "artifacts"
         self.sync = self.directory / "sync"
-        self.sidecar_socket = self.directory / "sidecar.sock"
-        self.php_socket = self.directory / "php.sock"
+        if tcp:
+            self.sidecar_address, self.php_address = (f"127.0.0.1:{port}" for port in free_ports(2))
+        else:
+            self.sidecar_address = f"unix:{self.directory}/sidecar.sock"
+            self.php_address = f"unix:{self.directory}/php.sock"
         self.sidecar_log = self.directory / "sidecar.log"
 
     # ---- start and stop ----
@@ -159,11 +176,11 @@ class Stack:
         self.processes.append((name, process))
         return process
 
-    def _wait_for_socket(self, process, path, name):
+    def _wait_for_socket(self, process, address, name):
         def ready():
             if process.poll() is not None:
                 raise RuntimeError(f"{name} ended with {process.returncode}")
-            return can_connect(path)
+            return can_connect(address)
         wait_until(ready, f"{name} listens")
 
     def _start_php(self):
@@ -174,7 +191,7 @@ error_log = {self.directory}/php-fpm.error.log
 include = {CONFIG}/php-fpm-pool.conf
 
 [www]
-listen = {self.php_socket}
+listen = {self.php_address.removeprefix("unix:")}
 listen.owner = {self.user}
 listen.group = {self.group}
 user = {self.user}
@@ -190,7 +207,7 @@ php_admin_value[memory_limit] = 512M
         if self.as_root:
             command.append("--allow-to-run-as-root")
         process = self._spawn("php-fpm", command)
-        self._wait_for_socket(process, self.php_socket, "PHP-FPM")
+        self._wait_for_socket(process, self.php_address, "PHP-FPM")
 
     def _start_standin(self):
         tools = program_from("VELOX_TOOLS", SOURCE / "tests" / "tools")
@@ -205,8 +222,8 @@ php_admin_value[memory_limit] = 512M
     def _write_ini(self):
         sections = {
             "sidecar": {"log_level": "debug"},
-            "listen": {"fastcgi": f"unix:{self.sidecar_socket}"},
-            "php_fpm": {"address": f"unix:{self.php_socket}"},
+            "listen": {"fastcgi": self.sidecar_address},
+            "php_fpm": {"address": self.php_address},
             "velox": {"server_url": self.velox_url},
             "retry": {"initial_delay": "50ms", "max_delay": "200ms"},
             "artifact": {"root": str(self.artifacts)},
@@ -225,7 +242,7 @@ php_admin_value[memory_limit] = 512M
     def _start_sidecar(self):
         binary = program_from("VELOX_SIDECAR", SOURCE / "velox-sidecar")
         self.sidecar = self._spawn("sidecar", [binary, "-c", self._write_ini()])
-        self._wait_for_socket(self.sidecar, self.sidecar_socket, "velox-sidecar")
+        self._wait_for_socket(self.sidecar, self.sidecar_address, "velox-sidecar")
 
     def _server(self, name, address, kept, buffered):
         """A server block around config/nginx-server.conf, in which only the address is replaced."""
@@ -244,11 +261,11 @@ php_admin_value[memory_limit] = 512M
         shutil.copy(find_nginx_file("fastcgi_params"), self.directory / "fastcgi_params")
         upstream = (CONFIG / "nginx-upstream.conf").read_text()
         assert upstream.count(SIDECAR_ADDRESS) == 1
-        servers = upstream.replace(SIDECAR_ADDRESS, f"unix:{self.sidecar_socket}")
+        servers = upstream.replace(SIDECAR_ADDRESS, self.sidecar_address)
         for name, (kept, buffered) in FRONTS.items():
-            address = "velox_sidecar" if kept else f"unix:{self.sidecar_socket}"
+            address = "velox_sidecar" if kept else self.sidecar_address
             servers += self._server(name, address, kept, buffered)
-            servers += self._server(f"direct-{name}", f"unix:{self.php_socket}", False, buffered)
+            servers += self._server(f"direct-{name}", self.php_address, False, buffered)
         folders = "".join(f"{kind}_temp_path {self.directory}/run/{kind};\n" for kind in
                           ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
         user = f"user {self.user} {self.group};" if self.as_root else ""
@@ -269,7 +286,7 @@ client_max_body_size 0;
 """)
         process = self._spawn("nginx", [find_program("nginx", "/usr/sbin/nginx"),
                                         "-p", self.directory, "-c", conf])
-        self._wait_for_socket(process, self.directory / "nginx-plain.sock", "nginx")
+        self._wait_for_socket(process, f"unix:{self.directory}/nginx-plain.sock", "nginx")
 
     def stop(self, check=True):
         codes = {}

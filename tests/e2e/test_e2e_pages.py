@@ -171,6 +171,26 @@ def test_many_requests_on_one_client_connection(stack, front):
     connection.close()
 
 
+def test_page_that_does_not_read_the_upload(stack, front):
+    """The answer is complete before the upload is; the client's connection stays usable."""
+    connection = stack.connect(front)
+    for _ in range(3):
+        connection.request("POST", "/hello.php", pattern(3 * MEGABYTE),
+                           {"Content-Type": "application/octet-stream"})
+        assert connection.getresponse().read() == b"hello\n"
+    connection.close()
+
+
+def test_client_that_leaves_in_the_middle_of_its_upload(stack, front):
+    for _ in range(10):
+        connection = stack.connect(front)
+        connection.putrequest("POST", "/echo.php")
+        connection.putheader("Content-Length", str(MEGABYTE))
+        connection.endheaders(pattern(300_000))
+        connection.close()
+    assert stack.get("/hello.php", front=front).body == b"hello\n"
+
+
 def test_client_that_leaves_costs_nobody_else_anything(stack, front):
     for _ in range(20):
         connection = stack.send("/down.php?bytes=50000000", front)
