@@ -42,9 +42,7 @@ static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_stall[] = "does not watch for stalled transfers yet";
 static const char pending_gate[] = "does not limit connections to PHP-FPM yet";
-static const char pending_build_gate[] = "does not limit builds yet";
 static const char pending_failures[] = "does not remember failures yet";
-static const char pending_finish[] = "always cancels";
 static const char pending_policy[] = "has no policy yet";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
 static const char pending_delivery[] = "always streams";
@@ -109,13 +107,11 @@ static const struct config_key config_keys[] = {
       .standard = "/api.service.v1.BuildService/Build" },
     { "velox", "build_timeout", DURATION(build.build_timeout_ms), .standard = "5m" },
     { "velox", "request_timeout", DURATION(build.request_timeout_ms), .standard = "180s" },
-    { "velox", "max_concurrent_builds", NUMBER(build.max_concurrent_builds), .standard = "0",
-      .pending = pending_build_gate },
-    { "velox", "max_queued_builds", NUMBER(build.max_queued_builds), .standard = "1000",
-      .pending = pending_build_gate },
+    { "velox", "max_concurrent_builds", NUMBER(build.max_concurrent_builds), .standard = "0" },
+    { "velox", "max_queued_builds", NUMBER(build.max_queued_builds), .standard = "1000" },
     { "velox", "max_request_size", SIZE(relay.max_request_size), .standard = "1M" },
     { "velox", "on_client_abort", CONFIG_CHOICE, IN(build.on_client_abort), .standard = "cancel",
-      .choices = config_aborts, .pending = pending_finish },
+      .choices = config_aborts },
     { "velox", "failure_ttl", DURATION(build.failure_ttl_ms), .standard = "10s",
       .pending = pending_failures },
     { "velox", "token_file", CONFIG_PATH, IN(build.token_file), .standard = "" },
