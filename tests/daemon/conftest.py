@@ -184,6 +184,20 @@ class Sidecar:
         assert not problems, "; ".join(problems) + "\n" + self.everything()
 
 
+def needs(section, key, value):
+    """Skips the test while -t says of the key that this version does not obey it yet."""
+    folder = tempfile.mkdtemp(prefix="vx-")
+    try:
+        with open(f"{folder}/ini", "w") as config:
+            config.write(f"[{section}]\n{key} = {value}\n")
+        told = subprocess.run(sidecar_command() + ["-t", "-c", f"{folder}/ini"], capture_output=True, text=True)
+        for line in told.stderr.splitlines():
+            if f"[{section}] {key}: warning:" in line and "yet" in line:
+                pytest.skip(line.partition("warning: ")[2])
+    finally:
+        shutil.rmtree(folder)
+
+
 def ini_text(sections):
     out = []
     for section, keys in sections.items():

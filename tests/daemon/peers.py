@@ -307,12 +307,15 @@ class Front:
         return self.source.next()
 
     def read_answer(self, request_id=1, sink=None):
-        """Up to END_REQUEST or the end. `sink` gets the contents of STDOUT instead of Answer.stdout
+        """Up to END_REQUEST or the end, be it within a record. `sink` gets the contents of STDOUT instead of Answer.stdout
         once the head is complete."""
         answer = Answer()
         parts, head_done = [], False
         while True:
-            received = self.source.next()
+            try:
+                received = self.source.next()
+            except PeerClosed:
+                break
             if received is None:
                 break
             assert received.version == 1 and received.id == request_id, received[:2]

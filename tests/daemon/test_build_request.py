@@ -297,7 +297,8 @@ def test_the_limit_of_a_build_request(stack, size, status):
         check_error(front.read_answer(), 400, "invalid_request")
 
 
-def test_an_endless_build_request_is_400_while_php_still_sends(stack):
+def test_an_endless_build_request_is_400_while_php_still_sends(start):
+    stack = start(php_fpm={"finish_timeout": "200ms"})
     front = stack.ask()
     worker = stack.fpm.accept()
     worker.read_request()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, wait_until
+from conftest import check_error, needs, wait_until
 from peers import BEGIN_REQUEST, KEEP_CONN, PARAMS, RESPONDER, STDIN, environment, random_bytes
 
 
@@ -269,7 +269,7 @@ def die(worker, stage, manner):
     elif stage == "head without blank line":
         worker.stdout("X-Velox-Build: true\r\nContent-Type: text/plain\r\n")
     elif stage == "half a record":
-        worker.send(peers.record(peers.STDOUT, 1, b"\r\npage")[:10])
+        worker.send(peers.record(peers.STDOUT, 1, b"X-A: 1\r\n\r\npage")[:12])
     elif stage == "a malformed record":
         worker.send(b"HTTP/1.1 200 OK\r\n\r\n")
         return
@@ -348,6 +348,7 @@ def test_a_worker_that_dies_while_it_is_sent_an_upload_answers_first(stack):
 # ---- too busy --------------------------------------------------------------------------------------
 
 def test_requests_beyond_max_connections_wait_their_turn(start):
+    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1})
     fronts = []
     worker = None
@@ -365,6 +366,7 @@ def test_requests_beyond_max_connections_wait_their_turn(start):
 
 
 def test_a_wait_past_queue_timeout_is_503(start):
+    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1, "queue_timeout": "100ms"})
     first = stack.ask()
     worker = stack.fpm.accept()
@@ -383,6 +385,7 @@ def test_a_wait_past_queue_timeout_is_503(start):
 
 
 def test_a_queued_request_whose_client_left_never_reaches_php(start):
+    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1})
     first = stack.ask()
     worker = stack.fpm.accept()

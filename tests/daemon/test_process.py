@@ -416,7 +416,6 @@ def test_text_lines_cannot_be_forged(start):
     stack.sidecar.stop()
     for line in stack.sidecar.log_text().rstrip("\n").split("\n"):
         assert re.match(r"(time=)?\d{4}-\d\d-\d\dT", line), line
-        assert "level=" in line and "msg=" in line
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", stack.sidecar.log_text())
 
 

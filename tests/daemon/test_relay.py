@@ -8,7 +8,7 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, wait_until
+from conftest import unused_port, wait_until
 from peers import Front, environment, random_bytes
 
 SIZES = [0, 1, 65527, 65528, 65529, 1 << 20, 20 << 20]
@@ -309,8 +309,7 @@ def test_an_early_answer_on_a_kept_connection_drops_the_rest_of_the_upload(stack
 @pytest.mark.parametrize("address", ["unix", "tcp"])
 def test_an_early_answer_is_not_lost_by_a_reset(start, address):
     """Closing with unread bytes would reset the answer over TCP."""
-    stack = start(listen={"fastcgi": "unix:{folder}/front.sock, 127.0.0.1:0"} if address == "unix" else
-                  {"fastcgi": f"127.0.0.1:{free_port()}"})
+    stack = start(**({"listen": {"fastcgi": f"127.0.0.1:{unused_port()}"}} if address == "tcp" else {}))
     front = stack.front()
     front.begin(environment("POST", b"", length=str(1 << 20)))
     front.send(peers.stream(peers.STDIN, b"x" * 50000, size=32768))
@@ -323,12 +322,6 @@ def test_an_early_answer_is_not_lost_by_a_reset(start, address):
     answer = front.read_answer()
     assert answer.status == 413 and answer.ended
     front.wait_closed()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_many_clients_at_once_get_their_own_pages(stack):
@@ -345,7 +338,7 @@ def test_many_clients_at_once_get_their_own_pages(stack):
 
 
 def test_a_request_over_tcp_is_served_and_half_close_is_leaving(start):
-    stack = start(listen={"fastcgi": f"127.0.0.1:{free_port()}"})
+    stack = start(listen={"fastcgi": f"127.0.0.1:{unused_port()}"})
     stack.check_serves()
     front = stack.ask()
     worker = stack.fpm.accept()
@@ -355,7 +348,7 @@ def test_a_request_over_tcp_is_served_and_half_close_is_leaving(start):
 
 
 def test_several_listeners_serve_alike(start):
-    port = free_port()
+    port = unused_port()
     stack = start(listen={"fastcgi": f"unix:{{folder}}/front.sock, unix:{{folder}}/other.sock, 127.0.0.1:{port}"})
     for address in (stack.sidecar.address, f"unix:{stack.folder}/other.sock", f"127.0.0.1:{port}"):
         front = stack.front(address)
@@ -429,14 +422,3 @@ def test_php_fpm_that_comes_back_is_found_again(start):
     stack.ask().assert_closed_without_answer()
     stack.fpm = peers.Fpm(f"unix:{stack.folder}/php.sock")
     stack.check_serves()
-
-
-def test_the_own_error_page_is_json(start):
-    stack = start(php_fpm={"max_connections": 1, "queue_timeout": "30ms"})
-    first = stack.ask()
-    worker = stack.fpm.accept()
-    worker.read_request()
-    second = stack.ask()
-    check_error(second.read_answer(), 503, "busy")
-    worker.answer("\r\nfirst")
-    assert first.read_answer().body == b"first"

@@ -2,7 +2,7 @@
 """What the client gets for each thing that Velox may do, and how often Velox is asked (spec, section 6)."""
 
 import json
-import socket
+import re
 import threading
 import time
 
@@ -244,11 +244,11 @@ def test_retry_after_is_honoured(stack):
 
 def test_a_build_that_another_client_has_running_is_waited_for(start):
     """already_exists is no attempt: asked again every max_delay."""
-    stack = start(retry={"max_attempts": 1, "max_delay": "40ms"})
+    stack = start(retry={"max_attempts": 1, "max_delay": "100ms"})
     path = stack.artifact(b"built")
 
     def respond(call):
-        if len(stack.velox.history) < 6:
+        if len(stack.velox.history) < 5:
             call.answer(status=409, body=connect_error("already_exists"))
         else:
             call.answer(json.dumps({"path": path}))
@@ -256,17 +256,17 @@ def test_a_build_that_another_client_has_running_is_waited_for(start):
     stack.velox.respond = respond
     assert stack.php_asks_for_build().read_answer().body == b"built"
     times = [call.at for call in stack.velox.history]
-    assert len(times) == 6
+    assert len(times) == 5
     for earlier, later in zip(times, times[1:]):
-        assert 0.035 <= later - earlier < 0.04 + 0.1 * SLOW
+        assert 0.095 <= later - earlier < 0.1 + 0.1 * SLOW
 
 
 def test_a_build_that_another_client_never_finishes_is_504(start):
-    stack = start(velox={"build_timeout": "300ms"}, retry={"max_delay": "40ms"})
+    stack = start(velox={"build_timeout": "550ms"}, retry={"max_delay": "100ms"})
     stack.velox.respond = lambda call: call.answer(status=409, body=connect_error("already_exists"))
     began = time.monotonic()
     check_error(stack.php_asks_for_build().read_answer(), 504, "timeout")
-    assert 0.28 <= time.monotonic() - began < 1 * SLOW
+    assert 0.54 <= time.monotonic() - began < 1 * SLOW
     assert len(stack.velox.history) >= 4
 
 
@@ -327,8 +327,7 @@ def test_veloxs_text_is_told_without_its_control_characters_and_not_at_any_lengt
     message = check_error(answer, 500, "build_failed")
     assert "compile error:" in message and '"quoted" <b>' in message and "é" in message
     assert 4000 <= len(message.encode()) <= 4096 + 200
-    assert "\x1b" not in message and "\r" not in message and "\x7f" not in message
-    assert b"\n" not in answer.body.rstrip(b"\n") and b"\x1b" not in answer.body
+    assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", answer.body) and b"\n" not in answer.body.rstrip(b"\n")
     log = stack.sidecar.log_text()
     assert "\x1b" not in log
 
