@@ -426,8 +426,13 @@ static bool consume(struct exchange *exchange, struct span output)
 static bool send_to_worker(struct exchange *exchange)
 {
     struct worker *worker = exchange->worker;
+    bool was_behind = !outq_is_empty(&worker->out);
 
     (void)outq_send(&worker->out); /* an error shows when reading, behind what PHP still said */
+    if (was_behind && outq_is_empty(&worker->out)) {
+        /* The web server's input, held back until now, may cause no event any more. */
+        task_defer(&exchange->task, exchange->relay->loop);
+    }
     if (exchange->request->spool.length > 0 && outq_is_empty(&worker->out)) {
         exchange_send_spool(exchange);
     }
