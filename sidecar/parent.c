@@ -65,15 +65,17 @@ static uint64_t now_ms(void)
 
 static int drop_rights(const struct config *config)
 {
-    if (config->has_user &&
-        initgroups(config->user_name, config->has_group ? config->group : (gid_t)-1) != 0) {
-        return -errno;
-    }
-    if ((config->has_user || config->has_group) && setgid(config->group) != 0) {
-        return -errno;
-    }
-    if (config->has_user && setuid(config->user) != 0) {
-        return -errno;
+    /* Started as somebody else there is nothing to drop; the configuration's check has warned. */
+    if (geteuid() == 0) {
+        if (config->has_user && initgroups(config->user_name, config->group) != 0) {
+            return -errno;
+        }
+        if ((config->has_user || config->has_group) && setgid(config->group) != 0) {
+            return -errno;
+        }
+        if (config->has_user && setuid(config->user) != 0) {
+            return -errno;
+        }
     }
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno;
 }
@@ -285,6 +287,8 @@ static void reap(struct parent *parent)
 static void stop(struct parent *parent, int signal)
 {
     parent->is_stopping = true;
+    /* New connections are refused from here on, as those of a server that is down. */
+    listeners_close(&parent->listeners);
     if (parent->child.pid > 0) {
         kill(parent->child.pid, signal);
     }

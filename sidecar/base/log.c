@@ -327,11 +327,13 @@ static void log_line_make(struct log_line *line, enum log_format format, enum lo
         log_line_put_string(line, "\",\"msg\":");
         log_line_quoted(line, span_of_string(message));
     } else {
+        struct log_field text = log_str("msg", message);
+
+        log_line_put_string(line, "time=");
         log_line_time(line);
-        log_line_put_string(line, " ");
+        log_line_put_string(line, " level=");
         log_line_put_string(line, log_level_name(level));
-        log_line_put_string(line, " ");
-        log_line_escape(line, log_cut(span_of_string(message)));
+        log_line_field(line, &text);
     }
     for (size_t i = 0; i < count; i++) {
         log_line_field(line, &fields[i]);

@@ -7,7 +7,7 @@
  * comes from a peer goes into a field, where it is escaped (control characters, quotes, bytes that are
  * no UTF-8) and cut, so that no peer can forge a line or send an escape sequence to a terminal.
  *
- *     text   2026-11-24T22:40:02.123Z info build completed request_id=… duration_ms=58234
+ *     text   time=2026-11-24T22:40:02.123Z level=info msg="build completed" request_id=…
  *     json   {"time":"2026-11-24T22:40:02.123Z","level":"info","msg":"build completed","request_id":…}
  *
  * A line is written with one write(2) and is never longer than LOG_LINE_MAX, which a pipe takes

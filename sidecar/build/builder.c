@@ -41,6 +41,7 @@ struct ticket {
     struct mailbox *reply_to;
     struct build_result *result; /* made at the submit, so that an answer never lacks memory */
     uint64_t submitted_ms;
+    char request_id[BUILD_REQUEST_ID_MAX + 1]; /* the waiter's own */
 };
 
 struct order {
@@ -274,7 +275,8 @@ static void run_queue(struct builder *builder)
         if (!has_place(builder)) {
             return;
         }
-        if (!must_wait(builder, build)) {
+        /* One whose deadline came in this very turn is still listed, but over. */
+        if (build_is_under_way(build) && !must_wait(builder, build)) {
             queue_remove(builder, build);
             run(builder, build);
         }
@@ -364,6 +366,7 @@ static void on_submit(struct builder *builder, struct ticket *ticket, struct bui
     struct build *build;
 
     ticket->submitted_ms = loop_now_ms(builder->services.loop);
+    memcpy(ticket->request_id, request->id, sizeof(ticket->request_id));
     if (builder->stopping) {
         ticket_fail(ticket, FAILURE_BUSY, span_of_string("the sidecar is being stopped"), 1);
     } else if (builder->services.options->server_count == 0) {
@@ -407,6 +410,17 @@ static void abandon(struct builder *builder, struct build *build)
     build_drop(builder, build);
 }
 
+static void note_leave(struct builder *builder, const struct ticket *ticket)
+{
+    bool was_started = ticket->build->was_started;
+
+    stats_count(builder->services.stats,
+                was_started ? STAT_CLIENTS_LEFT_BUILD : STAT_CLIENTS_LEFT_QUEUE);
+    log_info(builder->services.log, "client left",
+             log_str("stage", was_started ? "build" : "queue"),
+             log_str("request_id", ticket->request_id));
+}
+
 /* A ticket that is unknown has been answered already. */
 static void on_cancel(struct builder *builder, uint64_t number)
 {
@@ -418,6 +432,7 @@ static void on_cancel(struct builder *builder, uint64_t number)
         return;
     }
     build = ticket->build;
+    note_leave(builder, ticket);
     ticket_free(ticket);
     if (!list_is_empty(&build->tickets) || !build_is_under_way(build)) {
         return; /* others wait, or it ends in this very turn */

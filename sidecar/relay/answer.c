@@ -212,9 +212,10 @@ static int append_json_char(struct span text, struct buf *out)
     } else if (first == '\t') {
         error = buf_append_string(out, "\\t");
     } else if (first < 0x20 || first == 0x7f) {
-        error = buf_printf(out, "\\u%04x", first);
+        /* As visible text: whoever decodes the JSON onto a terminal must not get the control. */
+        error = buf_printf(out, "\\\\x%02x", first);
     } else if (len == 2 && first == 0xc2 && text.ptr[1] < 0xa0) {
-        error = buf_printf(out, "\\u%04x", text.ptr[1]); /* C1 controls drive terminals too */
+        error = buf_printf(out, "\\\\x%02x", text.ptr[1]); /* C1 controls drive terminals too */
     } else {
         error = buf_append(out, text.ptr, len);
     }

@@ -112,7 +112,7 @@ static enum deliver_result next_record(struct delivery *delivery, struct front *
 
 enum deliver_result deliver_send(struct delivery *delivery, struct front *front, uint64_t budget)
 {
-    uint64_t stop = delivery->offset + budget;
+    uint64_t stop = delivery->offset + (budget > 0 ? budget : 1); /* some way it must go */
 
     while (delivery->offset < delivery->end) {
         enum deliver_result result;

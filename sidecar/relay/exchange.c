@@ -144,14 +144,12 @@ void exchange_close(struct exchange *exchange)
 
 void exchange_note_leave(const struct exchange *exchange)
 {
-    bool is_build = exchange->state == EXCHANGE_BUILD;
-
-    if (!is_build && exchange->state != EXCHANGE_DELIVER) {
+    /* Who leaves a build is counted by the builder, which knows whether it had begun. */
+    if (exchange->state != EXCHANGE_DELIVER) {
         return;
     }
-    stats_count(exchange->relay->stats,
-                is_build ? STAT_CLIENTS_LEFT_BUILD : STAT_CLIENTS_LEFT_STREAM);
-    log_info(exchange->relay->log, "client left", log_str("stage", is_build ? "build" : "stream"),
+    stats_count(exchange->relay->stats, STAT_CLIENTS_LEFT_STREAM);
+    log_info(exchange->relay->log, "client left", log_str("stage", "stream"),
              log_str("request_id", exchange->request->build_id));
 }
 
@@ -362,7 +360,7 @@ static void set_timer(struct exchange *exchange)
     bool in_head = exchange->front.is_active || !fcgi_reader_at_boundary(&exchange->front.reader);
     int error = 0;
 
-    if (in_head && !exchange->is_timing_head) {
+    if (in_head && !exchange->is_timing_head && options->header_timeout_ms > 0) {
         exchange->is_timing_head = true;
         error = timer_start(&exchange->timer, options->header_timeout_ms);
     } else if (!in_head) {
@@ -370,7 +368,7 @@ static void set_timer(struct exchange *exchange)
             exchange->is_timing_head = false;
             timer_stop(&exchange->timer);
         }
-        if (!exchange->timer.armed) {
+        if (!exchange->timer.armed && options->idle_timeout_ms > 0) {
             error = timer_start(&exchange->timer, options->idle_timeout_ms);
         }
     }

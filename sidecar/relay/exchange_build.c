@@ -32,6 +32,9 @@ static void wait_for_build(struct exchange *exchange)
     exchange_change_state(exchange, EXCHANGE_BUILD);
     capture_deinit(&request->capture);
     buf_clear(&exchange->front.params);
+    /* Whoever left together with the last bytes of the request is found now, not in a minute. */
+    exchange->front.watch.ready |= WATCH_READ;
+    task_defer(&exchange->task, exchange->relay->loop);
     if (exchange->worker != NULL) {
         worker_set_timeout(exchange->worker, exchange->relay->options->finish_timeout_ms);
     }

@@ -369,6 +369,10 @@ static void on_event(struct exchange *exchange, enum fcgi_event event, struct sp
     case FCGI_RECORD:
         exchange->front.owed_bytes = 0;
         front_add_control(&exchange->front, &exchange->relay->gather);
+        if (worker->reader.header.request_id > 1) {
+            exchange_on_worker_death(exchange, -EPROTO); /* an answer to a question not asked */
+            break;
+        }
         on_record(exchange, exchange->worker_rest.ptr);
         break;
     case FCGI_CONTENT:

@@ -29,10 +29,6 @@ int relay_receive(struct watch *watch, uint8_t *room, struct span *input)
         got = recv(watch->fd, room, RELAY_READ_SIZE, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     if (got > 0) {
-        /* A short read has emptied the socket. An end that has been announced is still to be read. */
-        if (got < RELAY_READ_SIZE && (watch->ready & WATCH_END) == 0) {
-            watch_clear(watch, WATCH_READ);
-        }
         *input = span_of(room, (size_t)got);
         return 1;
     }
@@ -217,10 +213,26 @@ static void for_all(struct relay *relay, void (*action)(struct exchange *exchang
     }
 }
 
+/* Who got into the backlog before the stop is served; who comes later is refused, as by a server
+ * that is down, instead of waiting in a backlog that nobody empties. */
+static void close_doors(struct relay *relay)
+{
+    for (size_t i = 0; i < relay->listener_count; i++) {
+        while (relay->is_accepting && !is_full(relay) && accept_one(&relay->listeners[i])) {
+        }
+    }
+    stop_accepting(relay);
+    for (size_t i = 0; i < relay->listener_count; i++) {
+        (void)shutdown(relay->listeners[i].fd, SHUT_RDWR);
+    }
+}
+
 static void on_order(struct relay *relay, bool is_cut)
 {
+    if (!relay->is_draining) {
+        close_doors(relay);
+    }
     relay->is_draining = true;
-    stop_accepting(relay);
     for_all(relay, is_cut ? exchange_cut : exchange_drain);
     tell_if_drained(relay);
 }
