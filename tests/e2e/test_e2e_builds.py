@@ -222,11 +222,11 @@ def test_client_that_leaves_during_the_download(stack, front):
 
 
 def test_killed_child_is_replaced(stack, front):
-    for _ in range(2):
-        child = stack.sidecar_child()
-        os.kill(child, 9)
-        assert stack.get("/hello.php", front=front).body == b"hello\n"
-        assert stack.sidecar_child() != child
+    """Once for each front: after five deaths in 10 s the parent takes its time."""
+    child = stack.sidecar_child()
+    os.kill(child, 9)
+    assert stack.get("/hello.php", front=front).body == b"hello\n"
+    assert stack.sidecar_child() != child
     target, request_id = ask(standin={"size": 100_000})
     answer = stack.get(target, front=front)
     assert hashlib.sha256(answer.body).hexdigest() == stack.build_of(request_id)["sha256"]
@@ -296,7 +296,7 @@ def test_compiler_output_reaches_the_developer(stack):
         {"code": "internal", "message": "plugin.go:3: undefined: \x1b[31mfoo"})})
     answer = stack.get(target)
     assert "plugin.go:3: undefined" in answer.json()["message"]
-    assert "\x1b" not in answer.json()["message"]
+    assert b"\x1b" not in answer.body
 
 
 def test_build_that_takes_too_long(impatient, front):
