@@ -286,6 +286,9 @@ static void reap(struct parent *parent)
 
 static void stop(struct parent *parent, int signal)
 {
+    if (parent->is_stopping) {
+        signal = SIGINT; /* a second TERM could merge with one that the child has not read yet */
+    }
     parent->is_stopping = true;
     /* New connections are refused from here on, as those of a server that is down. */
     listeners_close(&parent->listeners);
