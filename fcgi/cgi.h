@@ -46,7 +46,8 @@ bool cgi_next_header(struct span *head, struct cgi_header *header);
 
 /* The number of a Status value such as "404 Not Found" or "404": 100 to 999, or 0 if it is none.
  * Three digits and no fourth; whatever follows does not count, as in nginx
- * (ngx_http_fastcgi_module.c:ngx_http_fastcgi_process_header), which must not see another status. */
+ * (ngx_http_fastcgi_module.c:ngx_http_fastcgi_process_header), which must not see another status.
+ * */
 unsigned cgi_status(struct span value);
 
 /*

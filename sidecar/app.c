@@ -215,7 +215,8 @@ static int start_main_thread(struct app *app, int signal_fd)
     return error;
 }
 
-/* Connections of all relays together, by configuration or by the file limit: a request takes two. */
+/* Connections of all relays together, by configuration or by the file limit: a request takes two.
+ * */
 static unsigned front_limit(const struct config *config)
 {
     struct rlimit limit;
@@ -229,8 +230,7 @@ static unsigned front_limit(const struct config *config)
                        ? (limit.rlim_cur - RESERVED_DESCRIPTORS) / 2
                        : 1;
     }
-    if (config->relay.front_max_connections > 0 &&
-        config->relay.front_max_connections < possible) {
+    if (config->relay.front_max_connections > 0 && config->relay.front_max_connections < possible) {
         possible = config->relay.front_max_connections;
     }
     return possible > 1000000 ? 1000000 : (unsigned)possible;

@@ -18,8 +18,8 @@ struct app_init {
 };
 
 /*
- * Runs until TERM, QUIT, INT or the parent's end. Expects those signals to be blocked. Returns the process's exit
- * code: 0, or 71 when it cannot start (logged).
+ * Runs until TERM, QUIT, INT or the parent's end. Expects those signals to be blocked. Returns the
+ * process's exit code: 0, or 71 when it cannot start (logged).
  */
 int app_run(const struct app_init *init);
 

@@ -121,8 +121,8 @@ static int open_one(struct listeners *listeners, const struct sock_address *addr
                                            : sock_listen(address, config->listen.backlog);
 
     if (fd < 0) {
-        log_error(log, "cannot listen", log_str("address", address->text),
-                  log_errno("error", fd), log_str("advice", advice(fd)));
+        log_error(log, "cannot listen", log_str("address", address->text), log_errno("error", fd),
+                  log_str("advice", advice(fd)));
         return fd;
     }
     listeners->fds[listeners->count] = fd;

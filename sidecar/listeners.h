@@ -16,9 +16,9 @@ struct listeners {
 };
 
 /*
- * Opens all listeners of the configuration. A socket file that nobody listens on is replaced; one that
- * answers means that another instance runs. On failure the reason is logged, nothing stays open, and -errno is
- * returned.
+ * Opens all listeners of the configuration. A socket file that nobody listens on is replaced; one
+ * that answers means that another instance runs. On failure the reason is logged, nothing stays
+ * open, and -errno is returned.
  */
 int listeners_open(struct listeners *listeners, const struct config *config, struct log *log);
 

@@ -61,7 +61,8 @@ static uint64_t now_ms(void)
     return clock_monotonic_ns() / 1000000;
 }
 
-/* ---- in the child ------------------------------------------------------------------------------ */
+/* ---- in the child ------------------------------------------------------------------------------
+ * */
 
 static int drop_rights(const struct config *config)
 {
@@ -105,7 +106,8 @@ static int child_main(struct parent *parent, int log_fd, int control_fd)
     return app_run(&init);
 }
 
-/* ---- in the parent ----------------------------------------------------------------------------- */
+/* ---- in the parent -----------------------------------------------------------------------------
+ * */
 
 static int open_channels(int log_fds[2], int control_fds[2])
 {

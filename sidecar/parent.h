@@ -11,7 +11,8 @@
 
 /*
  * Runs the service until it is told to stop. Borrows config, and config_path and argv, of which it
- * was read and with which the program was started. Returns the process's exit code: 0, or 71 when it cannot start (logged).
+ * was read and with which the program was started. Returns the process's exit code: 0, or 71 when
+ * it cannot start (logged).
  */
 int parent_run(const char *config_path, const struct config *config, char **argv);
 

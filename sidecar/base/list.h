@@ -15,7 +15,7 @@ struct list {
     struct list *prev;
 };
 
-#define list_entry(link, type, member) ((type *)(void *)((char *)(link) - offsetof(type, member)))
+#define list_entry(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 /* body may remove the current link, and no other. */
 #define list_for_each(link, after, head)                                                           \

@@ -4,15 +4,15 @@
 
 /*
  * One line an event: time, level, message, then named fields. Messages are fixed texts; whatever
- * comes from a peer goes into a field, where it is escaped (control characters, quotes, bytes that are
- * no UTF-8) and cut, so that no peer can forge a line or send an escape sequence to a terminal.
+ * comes from a peer goes into a field, where it is escaped (control characters, quotes, bytes that
+ * are no UTF-8) and cut, so that no peer can forge a line or send an escape sequence to a terminal.
  *
  *     text   time=2026-11-24T22:40:02.123Z level=info msg="build completed" request_id=…
- *     json   {"time":"2026-11-24T22:40:02.123Z","level":"info","msg":"build completed","request_id":…}
+ * json   {"time":"2026-11-24T22:40:02.123Z","level":"info","msg":"build completed","request_id":…}
  *
  * A line is written with one write(2) and is never longer than LOG_LINE_MAX, which a pipe takes
- * whole or not at all (PIPE_BUF). A line that the descriptor does not take is counted as lost and the
- * loss is told in the next line that passes. A struct log is shared by all threads and never
+ * whole or not at all (PIPE_BUF). A line that the descriptor does not take is counted as lost and
+ * the loss is told in the next line that passes. A struct log is shared by all threads and never
  * changes after log_init, except for its counter of lost lines.
  */
 

@@ -14,7 +14,7 @@
 
 enum statistic {
     STAT_FRONTS_ACCEPTED,
-    STAT_FRONTS_ACTIVE, /* gauge */
+    STAT_FRONTS_ACTIVE,  /* gauge */
     STAT_WORKERS_ACTIVE, /* gauge */
     STAT_WORKERS_QUEUED, /* gauge */
     STAT_REQUESTS_RELAYED,

@@ -354,14 +354,20 @@ static int make_uuid(char text[UUID_LENGTH + 1])
 }
 
 /* Takes what the tree tells; the copies fit, check_shape has seen to that. */
-static void take_members(struct build_request *request, const cJSON *root)
+static void take_id(struct build_request *request, const cJSON *root)
 {
     const cJSON *id = member(root, "request_id");
-    const cJSON *platform = member(root, "target_platform");
 
     if (id != NULL) {
         (void)snprintf(request->id, sizeof(request->id), "%s", id->valuestring);
     }
+}
+
+static void take_members(struct build_request *request, const cJSON *root)
+{
+    const cJSON *platform = member(root, "target_platform");
+
+    take_id(request, root);
     if (platform != NULL) {
         (void)snprintf(request->os, sizeof(request->os), "%s", member(platform, "os")->valuestring);
         (void)snprintf(request->arch, sizeof(request->arch), "%s",
@@ -426,9 +432,11 @@ int build_request_parse(struct span body, struct build_request *request,
 {
     struct build_request parsed;
     struct json_value object;
+    char unused[BUILD_REQUEST_MESSAGE_SIZE];
     cJSON *root = NULL;
     int result = check_begin(body, message);
 
+    request->id[0] = '\0';
     if (result == 0) {
         result = check_json(body, &object, message);
     }
@@ -440,6 +448,9 @@ int build_request_parse(struct span body, struct build_request *request,
     }
     memset(&parsed, 0, sizeof(parsed));
     result = check_shape(root, message);
+    if (result == -EINVAL && check_id(root, unused) == 0) {
+        take_id(request, root); /* so that the refusal can be told from others */
+    }
     if (result == 0) {
         result = fill(&parsed, body, object, root);
     }

@@ -44,8 +44,9 @@ enum json_end_result json_end_next(struct json_end *end, struct span piece, size
 
 /*
  * Checks the decoded body and takes a copy. 0, -EINVAL with *message telling a developer which
- * member is wrong and what is allowed (control characters escaped), or -ENOMEM. *request is
- * written on success only and then belongs to the caller (build_request_deinit).
+ * member is wrong and what is allowed (control characters escaped), or -ENOMEM. On success *request
+ * belongs to the caller (build_request_deinit). Otherwise only request->id is written: the
+ * request_id where a valid one was found, else empty.
  */
 int build_request_parse(struct span body, struct build_request *request,
                         char message[BUILD_REQUEST_MESSAGE_SIZE]);

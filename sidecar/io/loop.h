@@ -4,7 +4,8 @@
 
 /*
  * One event loop a thread: descriptors, timers and deferred work, on libevent's core. Nothing but
- * loop_stop may be called from another thread; threads talk through mailboxes (sidecar/io/mailbox.h).
+ * loop_stop may be called from another thread; threads talk through mailboxes
+ * (sidecar/io/mailbox.h).
  *
  * Readiness is edge-triggered and collected: a watch is registered once for everything, and the
  * loop adds to watch->ready whatever becomes possible. Whoever reads or writes clears the bit when
@@ -41,7 +42,8 @@ uint64_t loop_now_ms(const struct loop *loop);
 enum watch_ready {
     WATCH_READ = 1,
     WATCH_WRITE = 2,
-    WATCH_END = 4, /* the peer has ended its direction, or is gone (EPOLLRDHUP, EPOLLHUP, EPOLLERR) */
+    WATCH_END =
+        4, /* the peer has ended its direction, or is gone (EPOLLRDHUP, EPOLLHUP, EPOLLERR) */
 };
 
 struct watch {
@@ -49,7 +51,7 @@ struct watch {
     int fd;
     unsigned ready; /* enum watch_ready */
     void (*on_ready)(struct watch *watch);
-    unsigned wanted;    /* private to the implementation, as is all below */
+    unsigned wanted; /* private to the implementation, as is all below */
     struct event event;
     struct list link;
 };

@@ -125,8 +125,8 @@ void gather_add(struct gather *gather, const void *bytes, size_t len)
     if (gather->count == GATHER_PIECES) {
         gather_flush(gather);
     }
-    gather->pieces[gather->count++] =
-        (struct iovec){ .iov_base = (void *)(uintptr_t)bytes, .iov_len = len };
+    gather->pieces[gather->count++] = (struct iovec){ .iov_base = (void *)(uintptr_t)bytes,
+                                                      .iov_len = len };
 }
 
 uint8_t *gather_add_small(struct gather *gather, size_t len)

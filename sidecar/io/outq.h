@@ -3,9 +3,10 @@
 #define SIDECAR_IO_OUTQ_H
 
 /*
- * Bytes on their way to a nonblocking socket. In the common case they go straight from where they lie
- * (a thread's read buffer) to the socket in one sendmsg; only what the socket does not take is copied
- * and kept. A source must not be read while bytes are kept (outq_is_empty): that is the backpressure.
+ * Bytes on their way to a nonblocking socket. In the common case they go straight from where they
+ * lie (a thread's read buffer) to the socket in one sendmsg; only what the socket does not take is
+ * copied and kept. A source must not be read while bytes are kept (outq_is_empty): that is the
+ * backpressure.
  *
  * Pieces are added between gather_begin and gather_flush, within one callback. A struct gather is
  * scratch of one thread; a struct outq belongs to a connection and costs no memory while empty.

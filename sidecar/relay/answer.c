@@ -11,12 +11,28 @@
 
 /* Headers of PHP's response that described the JSON or the connection, not the answer. */
 static const char *const dropped_headers[] = {
-    "Content-Type",     "Content-Length", "Content-Encoding", "Content-Range",
-    "Content-Language", "Content-Location", "Content-MD5",    "Digest",
-    "ETag",             "Last-Modified",  "Accept-Ranges",    "Transfer-Encoding",
-    "Connection",       "Keep-Alive",     "TE",               "Trailer",
-    "Upgrade",          "Status",         "X-Velox-Build",    "X-Accel-Redirect",
-    "X-Sendfile",       "X-LIGHTTPD-send-file",
+    "Content-Type",
+    "Content-Length",
+    "Content-Encoding",
+    "Content-Range",
+    "Content-Language",
+    "Content-Location",
+    "Content-MD5",
+    "Digest",
+    "ETag",
+    "Last-Modified",
+    "Accept-Ranges",
+    "Transfer-Encoding",
+    "Connection",
+    "Keep-Alive",
+    "TE",
+    "Trailer",
+    "Upgrade",
+    "Status",
+    "X-Velox-Build",
+    "X-Accel-Redirect",
+    "X-Sendfile",
+    "X-LIGHTTPD-send-file",
 };
 
 /* What a page of another origin may read of our answer; added where PHP allows other origins. */
@@ -140,9 +156,8 @@ static int append_build_facts(const struct answer_artifact *answer, struct buf *
 
 static int append_entity(const struct artifact *artifact, struct buf *out)
 {
-    unsigned long long modified_ns =
-        (unsigned long long)artifact->modified.tv_sec * 1000000000u +
-        (unsigned long long)artifact->modified.tv_nsec;
+    unsigned long long modified_ns = (unsigned long long)artifact->modified.tv_sec * 1000000000u +
+                                     (unsigned long long)artifact->modified.tv_nsec;
     int error = buf_printf(out,
                            "Status: 200 OK\r\n"
                            "Content-Type: application/octet-stream\r\n"
@@ -239,8 +254,8 @@ static int append_json_string(struct span text, struct buf *out)
 
 static int append_failure_body(const struct answer_failure *answer, struct buf *out)
 {
-    int error = buf_printf(out, "{\"error\": \"%s\", \"message\": ",
-                           failure_info(answer->failure)->error);
+    int error = buf_printf(
+        out, "{\"error\": \"%s\", \"message\": ", failure_info(answer->failure)->error);
 
     if (error == 0) {
         error = append_json_string(answer->message, out);

@@ -13,13 +13,13 @@
 
 struct answer_artifact {
     const struct artifact *artifact;
-    struct span php_head;   /* PHP's response head */
+    struct span php_head; /* PHP's response head */
     const char *request_id;
-    const char *os;         /* both empty without a target_platform */
+    const char *os; /* both empty without a target_platform */
     const char *arch;
     bool from_cache;
-    uint64_t duration_ms;   /* of the build, on a miss */
-    uint64_t cache_age_s;   /* on a hit */
+    uint64_t duration_ms; /* of the build, on a miss */
+    uint64_t cache_age_s; /* on a hit */
 };
 
 /* 0, -ENOMEM or -ENOBUFS. */
@@ -27,7 +27,8 @@ int answer_artifact_head(const struct answer_artifact *answer, struct buf *out);
 
 struct answer_failure {
     enum failure failure;
-    struct span message;    /* for a developer; escaped here, control characters and invalid UTF-8 too */
+    struct span
+        message; /* for a developer; escaped here, control characters and invalid UTF-8 too */
     const char *request_id; /* NULL outside builds */
     struct span php_head;   /* empty where the answer is not behind an interception */
     unsigned retry_after_s; /* where the failure tells one; 0 counts as 1 */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Collecting a build request. Must never hold more than its maximum, and never wait for bytes behind
- * the end of the JSON value: shutdown functions of PHP may take their time.
+ * Collecting a build request. Must never hold more than its maximum, and never wait for bytes
+ * behind the end of the JSON value: shutdown functions of PHP may take their time.
  */
 #include "sidecar/relay/capture.h"
 

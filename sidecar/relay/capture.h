@@ -23,13 +23,14 @@ enum capture_result {
 struct capture {
     struct body_decode decode;
     struct json_end end;
-    struct buf body;      /* decoded; after CAPTURE_COMPLETE the build request and nothing else */
+    struct buf body; /* decoded; after CAPTURE_COMPLETE the build request and nothing else */
     bool has_length;
     uint64_t length_left; /* of the body as it comes, encoded */
     bool is_started;
 };
 
-/* head: PHP's response head. Results: MORE, UNKNOWN_ENCODING, or COMPLETE where Content-Length is 0. */
+/* head: PHP's response head. Results: MORE, UNKNOWN_ENCODING, or COMPLETE where Content-Length is
+ * 0. */
 enum capture_result capture_init(struct capture *capture, struct span head, size_t max_size);
 void capture_deinit(struct capture *capture);
 

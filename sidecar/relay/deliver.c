@@ -16,8 +16,8 @@
 
 /* What is asked for; the kernel grants twice that, but no more than twice net.core.wmem_max. */
 #define SEND_BUFFER_BYTES (1024 * 1024)
-/* From this size on (as the kernel reports it) whole pages in large records are fastest; below, half
- * of that keeps both sides at work, since a unix socket wakes its sender only when less than a
+/* From this size on (as the kernel reports it) whole pages in large records are fastest; below,
+ * half of that keeps both sides at work, since a unix socket wakes its sender only when less than a
  * quarter of the buffer is in use. */
 #define LARGE_SEND_BUFFER (512 * 1024)
 #define LARGE_RECORD 61440

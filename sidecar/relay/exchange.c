@@ -37,8 +37,8 @@ static const unsigned edges[EXCHANGE_STATES] = {
 };
 
 static const char *const state_names[EXCHANGE_STATES] = {
-    "params", "spool", "connect", "head", "relay", "capture",
-    "build", "deliver", "ended", "drain", "closed",
+    "params", "spool",   "connect", "head",  "relay",  "capture",
+    "build",  "deliver", "ended",   "drain", "closed",
 };
 
 const char *exchange_state_name(enum exchange_state state)
@@ -208,8 +208,7 @@ bool exchange_queue_stdout(struct exchange *exchange, struct span content)
         uint8_t header[FCGI_HEADER_SIZE];
 
         fcgi_header_write(header, FCGI_STDOUT, exchange->front.request_id, (uint16_t)part.len, 0);
-        if (queue(exchange, span_of(header, sizeof(header))) != 0 ||
-            queue(exchange, part) != 0) {
+        if (queue(exchange, span_of(header, sizeof(header))) != 0 || queue(exchange, part) != 0) {
             exchange_leave(exchange);
             return false;
         }
@@ -263,11 +262,9 @@ void exchange_break_off(struct exchange *exchange)
 
 static void log_failure(struct exchange *exchange, enum failure failure, struct span message)
 {
-    log_info(exchange->relay->log, "request failed",
-             log_str("error", failure_info(failure)->error),
+    log_info(exchange->relay->log, "request failed", log_str("error", failure_info(failure)->error),
              log_uint("status", failure_info(failure)->status), log_span("message", message),
-             log_str("request_id",
-                     exchange->request == NULL ? "" : exchange->request->build_id));
+             log_str("request_id", exchange->request == NULL ? "" : exchange->request->build_id));
 }
 
 /* Builds the answer; behind an interception it carries PHP's headers and the request's id. */
@@ -275,8 +272,7 @@ static int build_failure(struct exchange *exchange, enum failure failure, struct
                          unsigned retry_after_s, struct buf *answer)
 {
     struct request *request = exchange->request;
-    bool intercepted =
-        exchange->state == EXCHANGE_CAPTURE || exchange->state == EXCHANGE_BUILD;
+    bool intercepted = exchange->state == EXCHANGE_CAPTURE || exchange->state == EXCHANGE_BUILD;
     struct answer_failure description = {
         .failure = failure,
         .message = message,
@@ -332,7 +328,8 @@ static bool has_left(struct exchange *exchange)
     return exchange->state != EXCHANGE_PARAMS && front_is_gone(front);
 }
 
-/* In DRAIN: everything is out, so say so, and wait for the web server's end where it still sends. */
+/* In DRAIN: everything is out, so say so, and wait for the web server's end where it still sends.
+ * */
 static void finish_drain(struct exchange *exchange)
 {
     struct front *front = &exchange->front;

@@ -14,8 +14,8 @@
  *                                        │ kept: PARAMS again
  *                                        └─────► DRAIN ──► CLOSED
  *
- * An idle connection is in PARAMS and has no struct request. exchange_change_state is the only place that changes the
- * state, and knows which edges exist.
+ * An idle connection is in PARAMS and has no struct request. exchange_change_state is the only
+ * place that changes the state, and knows which edges exist.
  */
 
 #include "sidecar/relay/capture.h"
@@ -54,11 +54,11 @@ struct request {
     /* While PHP's response head is coming. */
     struct cgi_scan scan;
     struct cgi_strip strip;
-    bool is_stripping;  /* too long to be held: only the header is taken out */
-    struct buf head;    /* PHP's, as far as it is held; then, behind an interception, all of it */
+    bool is_stripping; /* too long to be held: only the header is taken out */
+    struct buf head;   /* PHP's, as far as it is held; then, behind an interception, all of it */
     struct capture capture;
     /* While building and delivering. */
-    uint64_t ticket;    /* 0: none */
+    uint64_t ticket; /* 0: none */
     struct list ticket_link;
     char build_id[BUILD_REQUEST_ID_MAX + 1];
     char os[BUILD_REQUEST_NAME_MAX + 1];
@@ -70,13 +70,13 @@ struct exchange {
     struct relay *relay;
     struct list link; /* among the relay's exchanges, or its closed ones */
     enum exchange_state state;
-    bool has_served;    /* an earlier request on this connection was answered */
+    bool has_served; /* an earlier request on this connection was answered */
     bool is_timing_head;
-    bool drain_input;   /* in DRAIN: the request's body has not come to its end */
+    bool drain_input; /* in DRAIN: the request's body has not come to its end */
     bool is_write_shut;
     uint64_t idle_since_ms;
-    struct timer timer; /* header_timeout, idle_timeout, the end of DRAIN */
-    struct task task;   /* to go on in the next turn */
+    struct timer timer;      /* header_timeout, idle_timeout, the end of DRAIN */
+    struct task task;        /* to go on in the next turn */
     struct request *request; /* NULL when idle */
     struct worker *worker;   /* NULL when there is none */
     struct span worker_rest; /* of the worker's output being looked at now */

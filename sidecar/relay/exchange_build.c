@@ -74,6 +74,7 @@ static void on_captured(struct exchange *exchange)
     if (error == 0) {
         submit(exchange, &build);
     } else if (error == -EINVAL) {
+        memcpy(exchange->request->build_id, build.id, sizeof(build.id));
         refuse(exchange, message);
     } else {
         out_of_memory(exchange);
@@ -199,8 +200,7 @@ void exchange_on_result(struct exchange *exchange, struct build_result *result)
     if (result->failure == FAILURE_NONE) {
         start_delivery(exchange, result);
     } else {
-        exchange_fail(exchange, result->failure, buf_span(&result->message),
-                      result->retry_after_s);
+        exchange_fail(exchange, result->failure, buf_span(&result->message), result->retry_after_s);
     }
     build_result_free(result);
 }

@@ -59,8 +59,7 @@ static void add_body_end(struct gather *gather)
 /* The request's last byte is on its way: from here on PHP is on the clock. */
 static void start_response_clock(struct exchange *exchange)
 {
-    if (exchange->state == EXCHANGE_HEAD &&
-        exchange->relay->options->response_timeout_ms > 0) {
+    if (exchange->state == EXCHANGE_HEAD && exchange->relay->options->response_timeout_ms > 0) {
         worker_set_timeout(exchange->worker, exchange->relay->options->response_timeout_ms);
     }
 }
@@ -374,9 +373,9 @@ static void flush_to_worker(struct exchange *exchange)
 }
 
 /*
- * A short read that ends a request has emptied the socket: the next attempt to read can wait for the
- * next event. (Before the end of a request it cannot: the event may have told of a reset together with
- * the bytes, and would not come again.)
+ * A short read that ends a request has emptied the socket: the next attempt to read can wait for
+ * the next event. (Before the end of a request it cannot: the event may have told of a reset
+ * together with the bytes, and would not come again.)
  */
 static void skip_empty_read(struct exchange *exchange, size_t got)
 {

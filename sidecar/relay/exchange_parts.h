@@ -26,7 +26,8 @@ void exchange_leave(struct exchange *exchange);
 void exchange_note_leave(const struct exchange *exchange);
 /* The request's head is complete, or given up. */
 void exchange_stop_head_clock(struct exchange *exchange);
-/* The answer breaks off here: what is queued goes out, then the connection ends without END_REQUEST. */
+/* The answer breaks off here: what is queued goes out, then the connection ends without
+ * END_REQUEST. */
 void exchange_break_off(struct exchange *exchange);
 /* END_REQUEST is queued: on to the next request, or to the end of the connection. */
 void exchange_end_request(struct exchange *exchange);
@@ -49,9 +50,9 @@ void exchange_send_request(struct exchange *exchange);
 void exchange_send_spool(struct exchange *exchange);
 /* PHP-FPM did not take the connection; lets go of the worker. */
 void exchange_on_connect_failure(struct exchange *exchange, enum worker_failure failure);
-/* Queues zeros in place of the rest of a record whose header is out, so that END_REQUEST can follow:
- * for a request that the web server has given up, or an answer that it must see as broken. False:
- * out of memory. */
+/* Queues zeros in place of the rest of a record whose header is out, so that END_REQUEST can
+ * follow: for a request that the web server has given up, or an answer that it must see as broken.
+ * False: out of memory. */
 bool exchange_fill_record(struct exchange *exchange);
 
 /* exchange_worker.c */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * From PHP-FPM to the web server: response heads, bodies and error output. Must never change a byte
- * of an ordinary response, and never do anything between reading END_REQUEST and closing the worker.
+ * of an ordinary response, and never do anything between reading END_REQUEST and closing the
+ * worker.
  */
 #include <errno.h>
 
@@ -86,8 +87,8 @@ static void add_record(struct exchange *exchange, uint8_t type, struct span cont
 {
     struct gather *gather = &exchange->relay->gather;
 
-    fcgi_header_write(gather_add_small(gather, FCGI_HEADER_SIZE), type,
-                      exchange->front.request_id, (uint16_t)content.len, 0);
+    fcgi_header_write(gather_add_small(gather, FCGI_HEADER_SIZE), type, exchange->front.request_id,
+                      (uint16_t)content.len, 0);
     gather_add(gather, content.ptr, content.len);
 }
 
@@ -121,7 +122,8 @@ static void begin_relay(struct exchange *exchange)
     stats_count(exchange->relay->stats, STAT_REQUESTS_RELAYED);
 }
 
-/* A head that outgrew max_response_head goes through a sieve that holds nothing back but the header. */
+/* A head that outgrew max_response_head goes through a sieve that holds nothing back but the
+ * header. */
 static void strip_head(struct exchange *exchange, struct span content)
 {
     struct request *request = exchange->request;
@@ -175,7 +177,8 @@ static void relay_stripped(struct exchange *exchange, struct span head, struct s
     buf_deinit(&kept);
 }
 
-/* head borrows from request->head or, where it came whole, from the read buffer right before rest. */
+/* head borrows from request->head or, where it came whole, from the read buffer right before rest.
+ * */
 static void on_response_head(struct exchange *exchange, struct span head, struct span rest)
 {
     struct request *request = exchange->request;
@@ -342,8 +345,7 @@ static void on_end_request(struct exchange *exchange)
     uint64_t begun_ns = clock_monotonic_ns();
 
     worker_close(worker);
-    stats_observe_ns(exchange->relay->stats, STAT_WORKER_RELEASE,
-                     clock_monotonic_ns() - begun_ns);
+    stats_observe_ns(exchange->relay->stats, STAT_WORKER_RELEASE, clock_monotonic_ns() - begun_ns);
     if (exchange->state == EXCHANGE_HEAD || exchange->state == EXCHANGE_RELAY) {
         relay_end(exchange, end);
         return;
@@ -356,8 +358,7 @@ static void on_end_request(struct exchange *exchange)
 
 static bool is_end_request(const struct worker *worker)
 {
-    return worker->reader.header.type == FCGI_END_REQUEST &&
-           worker->end_length == FCGI_BODY_SIZE;
+    return worker->reader.header.type == FCGI_END_REQUEST && worker->end_length == FCGI_BODY_SIZE;
 }
 
 /* One event of the worker's output. */

@@ -17,8 +17,8 @@ struct relay;
 
 enum front_event {
     FRONT_NEED_DATA,
-    FRONT_HEAD,             /* the request's params are complete: front->params */
-    FRONT_BODY,             /* *body holds the next bytes of its body */
+    FRONT_HEAD, /* the request's params are complete: front->params */
+    FRONT_BODY, /* *body holds the next bytes of its body */
     FRONT_BODY_END,
     FRONT_ABORT,            /* the web server no longer wants the answer */
     FRONT_PARAMS_TOO_LARGE, /* over max_params_size */
@@ -43,7 +43,7 @@ struct front {
     struct fcgi_reader reader;
     uint8_t fixed_length; /* of the body of fixed size that is being read */
     uint8_t fixed[FCGI_BODY_SIZE];
-    struct buf values;  /* the body of a GET_VALUES being read */
+    struct buf values; /* the body of a GET_VALUES being read */
     struct outq out;
     /* Bytes that are still to come of a record whose header is sent: nothing may get in between. */
     size_t owed_bytes;
@@ -63,8 +63,8 @@ void front_deinit(struct front *front);
  */
 int front_read(struct front *front, struct relay *relay, struct span *input);
 
-/* The next event in *input; *body borrows from it and has FCGI_HEADER_SIZE bytes in front of it that
- * may be overwritten. Answers what concerns the connection and no request by itself. */
+/* The next event in *input; *body borrows from it and has FCGI_HEADER_SIZE bytes in front of it
+ * that may be overwritten. Answers what concerns the connection and no request by itself. */
 enum front_event front_next(struct front *front, struct relay *relay, struct span *input,
                             struct span *body);
 

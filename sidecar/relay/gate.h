@@ -19,7 +19,8 @@ struct gate {
 int gate_init(struct gate *gate, const struct relay_options *options);
 void gate_deinit(struct gate *gate);
 
-/* The address to try next; NULL after tried of them were tried for the same request and none is left. */
+/* The address to try next; NULL after tried of them were tried for the same request and none is
+ * left. */
 const struct sock_address *gate_pick(struct gate *gate, uint64_t now_ms, size_t tried);
 /* That address has refused. */
 void gate_skip(struct gate *gate, const struct sock_address *address, uint64_t now_ms);

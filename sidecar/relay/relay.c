@@ -66,8 +66,7 @@ static void on_result(struct relay *relay, struct build_result *result)
     struct list *link;
     struct list *after;
 
-    list_for_each(link, after, bucket)
-    {
+    list_for_each (link, after, bucket) {
         struct request *request = list_entry(link, struct request, ticket_link);
 
         if (request->ticket == result->ticket) {
@@ -135,8 +134,7 @@ static bool accept_one(struct relay_listener *listener)
     struct relay *relay = listener->relay;
     struct sockaddr_storage peer;
     socklen_t length = sizeof(peer);
-    int fd = accept4(listener->fd, (struct sockaddr *)&peer, &length,
-                     SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(listener->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
@@ -207,8 +205,7 @@ static void for_all(struct relay *relay, void (*action)(struct exchange *exchang
     struct list *link;
     struct list *after;
 
-    list_for_each(link, after, &relay->exchanges)
-    {
+    list_for_each (link, after, &relay->exchanges) {
         action(list_entry(link, struct exchange, link));
     }
 }
@@ -218,8 +215,7 @@ static void for_all(struct relay *relay, void (*action)(struct exchange *exchang
 static void close_doors(struct relay *relay)
 {
     for (size_t i = 0; i < relay->listener_count; i++) {
-        while (relay->is_accepting && !is_full(relay) && accept_one(&relay->listeners[i])) {
-        }
+        while (relay->is_accepting && !is_full(relay) && accept_one(&relay->listeners[i])) {}
     }
     stop_accepting(relay);
     for (size_t i = 0; i < relay->listener_count; i++) {

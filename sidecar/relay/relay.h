@@ -40,9 +40,9 @@ struct relay_listener {
 struct relay_init {
     struct loop *loop;
     const struct relay_options *options;
-    const char *version; /* what PHP sees as VELOX_SIDECAR */
-    unsigned index;      /* of this relay among all, for ticket numbers */
-    unsigned front_limit; /* connections from web servers at once */
+    const char *version;     /* what PHP sees as VELOX_SIDECAR */
+    unsigned index;          /* of this relay among all, for ticket numbers */
+    unsigned front_limit;    /* connections from web servers at once */
     struct builder *builder; /* may be NULL where nothing is intercepted */
     struct log *log;
     struct stats *stats;
@@ -94,20 +94,21 @@ void relay_drain(struct relay *relay);
 /* From any thread: who waits for a build gets 503, the rest is cut. */
 void relay_cut(struct relay *relay);
 
-/* Where the next read goes: RELAY_READ_SIZE bytes with RELAY_HEADROOM writable ones before them. The content
- * lasts until the next read of any connection of this thread. */
+/* Where the next read goes: RELAY_READ_SIZE bytes with RELAY_HEADROOM writable ones before them.
+ * The content lasts until the next read of any connection of this thread. */
 static inline uint8_t *relay_read_buffer(struct relay *relay)
 {
     return relay->read_buffer + RELAY_HEADROOM;
 }
 
 /*
- * Reads up to RELAY_READ_SIZE bytes into room. 1 with *input, 0 when there is nothing now (the READ bit is
- * cleared), -EPIPE at the end of input, another -errno when the connection is lost.
+ * Reads up to RELAY_READ_SIZE bytes into room. 1 with *input, 0 when there is nothing now (the READ
+ * bit is cleared), -EPIPE at the end of input, another -errno when the connection is lost.
  */
 int relay_receive(struct watch *watch, uint8_t *room, struct span *input);
 
-/* A new ticket number for an exchange's build; link goes into the bucket where its result is looked for. */
+/* A new ticket number for an exchange's build; link goes into the bucket where its result is looked
+ * for. */
 uint64_t relay_add_ticket(struct relay *relay, struct list *link);
 struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket);
 

@@ -10,8 +10,8 @@
 #include "fcgi/params.h"
 #include "sidecar/relay/exchange_parts.h"
 
-/* PHP-FPM resets the connection where one pair does not fit a record; this is the round figure below
- * that we promise to pass on. */
+/* PHP-FPM resets the connection where one pair does not fit a record; this is the round figure
+ * below that we promise to pass on. */
 #define PAIR_MAX 65000
 
 struct request *request_new(const struct relay *relay)

@@ -184,8 +184,8 @@ static int try_addresses(struct worker *worker)
 
 int worker_connect(struct worker *worker)
 {
-    worker->connect_by_ms =
-        loop_now_ms(worker->relay->loop) + worker->relay->options->connect_timeout_ms;
+    worker->connect_by_ms = loop_now_ms(worker->relay->loop) +
+                            worker->relay->options->connect_timeout_ms;
     worker->tried = 0;
     return try_addresses(worker);
 }

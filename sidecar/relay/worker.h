@@ -3,8 +3,8 @@
 #define SIDECAR_RELAY_WORKER_H
 
 /*
- * One connection to PHP-FPM for one request. It is opened when the request's params are complete and
- * closed the moment END_REQUEST is read: PHP-FPM's child is not free before we close
+ * One connection to PHP-FPM for one request. It is opened when the request's params are complete
+ * and closed the moment END_REQUEST is read: PHP-FPM's child is not free before we close
  * (main/fastcgi.c:fcgi_close reads until the peer does), and a kept connection would pin it.
  *
  * A worker belongs to its exchange. When the exchange no longer needs it but PHP has not said
@@ -25,10 +25,10 @@ enum worker_state {
 };
 
 enum worker_failure {
-    WORKER_UNREACHABLE,    /* no address took the connection: no socket, refused */
-    WORKER_BACKLOG_FULL,   /* full past connect_timeout */
-    WORKER_TIMED_OUT,      /* its timer: response_timeout or finish_timeout */
-    WORKER_OUT_OF_MEMORY,  /* of ours, or of descriptors */
+    WORKER_UNREACHABLE,   /* no address took the connection: no socket, refused */
+    WORKER_BACKLOG_FULL,  /* full past connect_timeout */
+    WORKER_TIMED_OUT,     /* its timer: response_timeout or finish_timeout */
+    WORKER_OUT_OF_MEMORY, /* of ours, or of descriptors */
 };
 
 struct worker_events {

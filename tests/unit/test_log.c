@@ -190,7 +190,7 @@ static void test_levels(void **state)
     assert_string_equal(read_log(reader), "");
     reader->log.level = LOG_DEBUG;
     log_event(&reader->log, LOG_DEBUG, "yes", NULL, 0);
-    assert_string_equal(read_after_time(reader), "debug yes\n");
+    assert_string_equal(read_after_time(reader), "level=debug msg=yes\n");
     assert_true(log_level_parse("warn", &level));
     assert_int_equal(level, LOG_WARN);
     assert_false(log_level_parse("warning", &level));
