@@ -385,21 +385,37 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
+static bool write_pid(const char *path)
+{
+    FILE *file = fopen(path, "we");
+    bool is_written;
+
+    if (file == NULL) {
+        return false;
+    }
+    is_written = fprintf(file, "%ld\n", (long)getpid()) > 0;
+    return fclose(file) == 0 && is_written;
+}
+
+/* Under another name first: whoever finds the file finds a number in it. */
 static int write_pid_file(struct parent *parent)
 {
     const char *path = parent->config->pid_file;
-    FILE *file;
-    bool is_written;
+    char *new_path;
+    int error = 0;
 
     if (path[0] == '\0') {
         return 0;
     }
-    file = fopen(path, "we");
-    if (file == NULL) {
-        return -errno;
+    if (asprintf(&new_path, "%s.new", path) < 0) {
+        return -ENOMEM;
     }
-    is_written = fprintf(file, "%ld\n", (long)getpid()) > 0;
-    return fclose(file) == 0 && is_written ? 0 : -EIO;
+    if (!write_pid(new_path) || rename(new_path, path) != 0) {
+        error = -errno;
+        (void)unlink(new_path);
+    }
+    free(new_path);
+    return error;
 }
 
 /* What can fail before the first child; logged here. */
