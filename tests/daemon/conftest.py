@@ -162,6 +162,7 @@ class Sidecar:
             except ProcessLookupError:
                 pass
         self.process.wait()
+        wait_until(lambda: not processes_of_session(self.process.pid), "the end of killed processes")
 
     def stop(self):
         """SIGTERM, exit 0, nobody left behind, no report of a checker."""

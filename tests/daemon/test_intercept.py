@@ -6,7 +6,7 @@ import json
 import pytest
 
 import peers
-from conftest import check_error
+from conftest import check_error, wait_until
 from peers import environment
 
 BUILD_HEAD = b"X-Velox-Build: true\r\n"
@@ -67,7 +67,8 @@ def test_without_server_url_the_header_is_removed_and_a_warning_logged(start):
     stack = start(with_velox=False)
     answer = relay(stack, BUILD_HEAD + b"X-A: 1\r\n")
     assert answer.stdout == b'X-A: 1\r\n\r\n{"a":1}'
-    assert [line for line in stack.sidecar.log() if line["level"] == "warn" and "server_url" in json.dumps(line)]
+    wait_until(lambda: [line for line in stack.sidecar.log()
+                        if line["level"] == "warn" and "server_url" in json.dumps(line)], "the warning")
 
 
 @pytest.mark.parametrize("line", [b"X-Velox-Build: 0\r\n", b"X-Velox-Build: true\r\n"])

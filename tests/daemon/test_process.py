@@ -333,7 +333,7 @@ def test_a_download_in_progress_is_finished_at_a_stop(start):
 
 # ---- parent and child ----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
 def test_a_child_that_dies_is_replaced_and_nobody_is_refused(start, number):
     stack = start()
     stack.check_serves()
@@ -342,8 +342,9 @@ def test_a_child_that_dies_is_replaced_and_nobody_is_refused(start, number):
         stack.fpm.accept().read_request()
         child = stack.sidecar.child()
         os.kill(child, number)
-        stack.check_serves()
+        peers.connect(stack.sidecar.address).close()
         waiting.wait_closed()
+        stack.check_serves()
         assert stack.sidecar.child() != child
         for _ in range(5):
             peers.connect(stack.sidecar.address).close()
