@@ -54,7 +54,7 @@ def sidecar_command():
 
 
 def processes_of_session(session):
-    """Living processes of a session; zombies do not count."""
+    """Living processes of a session; zombies do not count, unless a thread of theirs lives on."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -62,7 +62,7 @@ def processes_of_session(session):
                 fields = stat.read().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
+        if int(fields[3]) == session and (fields[0] != "Z" or int(fields[17]) > 1):
             found.append(int(name))
     return found
 
@@ -162,7 +162,6 @@ class Sidecar:
             except ProcessLookupError:
                 pass
         self.process.wait()
-        wait_until(lambda: not processes_of_session(self.process.pid), "the end of killed processes")
 
     def stop(self):
         """SIGTERM, exit 0, nobody left behind, no report of a checker."""

@@ -207,6 +207,7 @@ def test_a_socket_in_use_is_not_taken_away(start):
 def test_a_socket_left_behind_is_replaced(start):
     stack = start()
     stack.sidecar.kill()
+    wait_refused(stack.sidecar.address)
     path = stack.sidecar.address.removeprefix("unix:")
     if not os.path.exists(path):
         with socket.socket(socket.AF_UNIX) as left:
@@ -358,6 +359,7 @@ def test_a_child_does_not_outlive_its_parent(start):
     stack.sidecar.signal(signal.SIGKILL)
     stack.sidecar.process.wait()
     wait_until(lambda: child not in processes_of_session(stack.sidecar.process.pid), "the child's end")
+    wait_refused(stack.sidecar.address)
     # The end of the fixture expects a running sidecar.
     stack.sidecar = type(stack.sidecar)(stack.folder, stack.sections)
 
