@@ -46,6 +46,7 @@ struct app {
     struct watch control;
     struct timer shutdown;
     struct app_thread builder;
+    struct limit limit; /* of connections to PHP-FPM */
     struct app_thread *relays;
     unsigned relay_count;
     unsigned drained_count;
@@ -236,6 +237,13 @@ static unsigned front_limit(const struct config *config)
     return possible > 1000000 ? 1000000 : (unsigned)possible;
 }
 
+static unsigned worker_limit(const struct config *config)
+{
+    uint64_t max = config->relay.worker_max_connections;
+
+    return max > UINT32_MAX ? UINT32_MAX : (unsigned)max;
+}
+
 static int start_builder(struct app *app)
 {
     int error = thread_set_up(&app->builder, app);
@@ -256,6 +264,7 @@ static int start_relay(struct app *app, unsigned index, unsigned limit)
         .index = index,
         .front_limit = limit,
         .builder = app->builder.builder,
+        .limit = app->init->config->relay.worker_max_connections > 0 ? &app->limit : NULL,
         .log = &app->log,
         .stats = &thread->stats,
         .listeners = app->init->listeners,
@@ -283,6 +292,7 @@ static int start_threads(struct app *app)
     if (app->relays == NULL) {
         return -ENOMEM;
     }
+    limit_init(&app->limit, worker_limit(app->init->config));
     error = start_builder(app);
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
@@ -308,6 +318,7 @@ static void stop_threads(struct app *app)
         builder_free(app->builder.builder);
     }
     thread_tear_down(&app->builder);
+    limit_deinit(&app->limit);
     free(app->relays);
 }
 

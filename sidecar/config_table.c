@@ -41,7 +41,6 @@ static const char pending_scgi[] = "does not speak SCGI yet";
 static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_stall[] = "does not watch for stalled transfers yet";
-static const char pending_gate[] = "does not limit connections to PHP-FPM yet";
 static const char pending_failures[] = "does not remember failures yet";
 static const char pending_policy[] = "has no policy yet";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
@@ -91,10 +90,8 @@ static const struct config_key config_keys[] = {
       .standard = "unix:/run/php/php-fpm.sock" },
     { "php_fpm", "connect_timeout", DURATION(relay.connect_timeout_ms), .standard = "5s" },
     { "php_fpm", "response_timeout", DURATION(relay.response_timeout_ms), .standard = "0" },
-    { "php_fpm", "max_connections", NUMBER(relay.worker_max_connections), .standard = "0",
-      .pending = pending_gate },
-    { "php_fpm", "queue_timeout", DURATION(relay.queue_timeout_ms), .standard = "10s",
-      .pending = pending_gate },
+    { "php_fpm", "max_connections", NUMBER(relay.worker_max_connections), .standard = "0" },
+    { "php_fpm", "queue_timeout", DURATION(relay.queue_timeout_ms), .standard = "10s" },
     { "php_fpm", "max_spooled_body", SIZE(relay.max_spooled_body), .standard = "1G" },
     { "php_fpm", "spool_directory", CONFIG_FOLDER, IN(relay.spool_directory),
       .standard = "/var/tmp" },

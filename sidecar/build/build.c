@@ -213,7 +213,8 @@ static void build_attempt(struct build *build)
     struct velox_client *client = build->services->client;
     uint64_t timeout_ms = time_left_ms(build);
 
-    if (timeout_ms > options->request_timeout_ms) {
+    /* Without a limit of its own the request has the build's. */
+    if (options->request_timeout_ms > 0 && timeout_ms > options->request_timeout_ms) {
         timeout_ms = options->request_timeout_ms;
     }
     build_set_state(build, BUILD_ATTEMPT);

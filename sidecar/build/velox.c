@@ -19,6 +19,8 @@
 #include "sidecar/base/list.h"
 #include "sidecar/build/velox_files.h"
 
+/* curl takes no more than an int, and Connect's header no more than ten digits: 24 days. */
+#define TIMEOUT_MAX_MS ((uint64_t)INT32_MAX)
 #define CONNECT_TIMEOUT_MS 10000
 #define ANSWER_MAX_BYTES (1024u * 1024u)
 #define READ_BUFFER_BYTES 2048 /* curl keeps one for each call, and a call waits for minutes */
@@ -373,16 +375,17 @@ static bool set_connection(CURL *easy, const struct velox_server *server)
 static bool set_request(struct velox_call *call, struct span body, uint64_t timeout_ms)
 {
     CURL *easy = call->easy;
-    uint64_t connect_ms = timeout_ms < CONNECT_TIMEOUT_MS ? timeout_ms : CONNECT_TIMEOUT_MS;
+    uint64_t limit_ms = timeout_ms < TIMEOUT_MAX_MS ? timeout_ms : TIMEOUT_MAX_MS;
+    uint64_t connect_ms = limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS;
 
     (void)snprintf(call->first_header_text, sizeof(call->first_header_text),
-                   "Connect-Timeout-Ms: %" PRIu64, timeout_ms);
+                   "Connect-Timeout-Ms: %" PRIu64, limit_ms);
     call->first_header.data = call->first_header_text;
     call->first_header.next = call->velox->headers;
     return set_long(easy, CURLOPT_POST, 1) && set_pointer(easy, CURLOPT_POSTFIELDS, body.ptr) &&
            curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len) == CURLE_OK &&
            set_pointer(easy, CURLOPT_HTTPHEADER, &call->first_header) &&
-           set_long(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms) &&
+           set_long(easy, CURLOPT_TIMEOUT_MS, (long)limit_ms) &&
            set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) &&
            set_pointer(easy, CURLOPT_ERRORBUFFER, call->error) &&
            set_pointer(easy, CURLOPT_PRIVATE, call) &&

@@ -23,8 +23,9 @@
 #define EDGE(state) (1u << (EXCHANGE_##state))
 /* Every state may also go to ENDED or DRAIN (an answer of ours) and to CLOSED. */
 static const unsigned edges[EXCHANGE_STATES] = {
-    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
-    [EXCHANGE_SPOOL] = EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_SPOOL] = EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_QUEUED] = EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_CONNECT] = EDGE(HEAD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_HEAD] = EDGE(RELAY) | EDGE(CAPTURE) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_RELAY] = EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
@@ -37,7 +38,7 @@ static const unsigned edges[EXCHANGE_STATES] = {
 };
 
 static const char *const state_names[EXCHANGE_STATES] = {
-    "params", "spool",   "connect", "head",  "relay",  "capture",
+    "params", "spool",   "queued",   "connect", "head",  "relay",  "capture",
     "build",  "deliver", "ended",   "drain", "closed",
 };
 
@@ -124,6 +125,7 @@ void exchange_close(struct exchange *exchange)
     if (exchange_is_closed(exchange)) {
         return;
     }
+    exchange_leave_queue(exchange);
     exchange_drop_worker(exchange);
     exchange_forget_ticket(exchange);
     exchange_change_state(exchange, EXCHANGE_CLOSED);
@@ -145,12 +147,14 @@ void exchange_close(struct exchange *exchange)
 void exchange_note_leave(const struct exchange *exchange)
 {
     /* Who leaves a build is counted by the builder, which knows whether it had begun. */
-    if (exchange->state != EXCHANGE_DELIVER) {
-        return;
+    if (exchange->state == EXCHANGE_DELIVER) {
+        stats_count(exchange->relay->stats, STAT_CLIENTS_LEFT_STREAM);
+        log_info(exchange->relay->log, "client left", log_str("stage", "stream"),
+                 log_str("request_id", exchange->request->build_id));
+    } else if (exchange->state == EXCHANGE_QUEUED) {
+        stats_count(exchange->relay->stats, STAT_CLIENTS_LEFT_QUEUE);
+        log_info(exchange->relay->log, "client left", log_str("stage", "queue"));
     }
-    stats_count(exchange->relay->stats, STAT_CLIENTS_LEFT_STREAM);
-    log_info(exchange->relay->log, "client left", log_str("stage", "stream"),
-             log_str("request_id", exchange->request->build_id));
 }
 
 void exchange_leave(struct exchange *exchange)
@@ -232,6 +236,7 @@ void exchange_end_request(struct exchange *exchange)
     bool is_kept = exchange->front.is_kept && !exchange->relay->is_draining &&
                    !exchange->front.is_input_ended;
 
+    exchange_leave_queue(exchange);
     exchange_release_worker(exchange);
     exchange_forget_ticket(exchange);
     request_free(exchange->request);
@@ -390,6 +395,24 @@ static void settle(struct exchange *exchange)
     }
 }
 
+/* At the end of a turn. What was held back because of these bytes may cause no event any more. */
+static bool send_kept(struct exchange *exchange)
+{
+    struct outq *out = &exchange->front.out;
+
+    if (outq_is_empty(out)) {
+        return true;
+    }
+    if (outq_send(out) != 0) {
+        exchange_leave(exchange);
+        return false;
+    }
+    if (outq_is_empty(out)) {
+        task_defer(&exchange->task, exchange->relay->loop);
+    }
+    return true;
+}
+
 void exchange_pump(struct exchange *exchange)
 {
     if (exchange_is_closed(exchange)) {
@@ -406,10 +429,7 @@ void exchange_pump(struct exchange *exchange)
     if (!exchange_is_closed(exchange)) {
         exchange_process_delivery(exchange);
     }
-    if (!exchange_is_closed(exchange) && outq_send(&exchange->front.out) != 0) {
-        exchange_leave(exchange);
-    }
-    if (!exchange_is_closed(exchange)) {
+    if (!exchange_is_closed(exchange) && send_kept(exchange)) {
         settle(exchange);
     }
 }

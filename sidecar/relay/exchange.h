@@ -6,13 +6,13 @@
  * One accepted connection and the request on it: the state machine that joins front, worker, build
  * and delivery.
  *
- *     PARAMS ──► SPOOL ──► CONNECT ──► HEAD ──► RELAY ──────────────┐
- *        │ └───────────────►┘           │                            │
- *        │                              └──► CAPTURE ──► BUILD ──► DELIVER
- *        │            any of them: a failure with an answer          │
- *        └───────────────────────────► ENDED ◄───────────────────────┘
- *                                        │ kept: PARAMS again
- *                                        └─────► DRAIN ──► CLOSED
+ *     PARAMS ─► SPOOL ─► QUEUED ─► CONNECT ─► HEAD ─► RELAY ───────────────┐
+ *        │ └──────►┘ └───────────────►┘           │                        │
+ *        │                                        └─► CAPTURE ─► BUILD ─► DELIVER
+ *        │                any of them: a failure with an answer             │
+ *        └──────────────────────────────► ENDED ◄───────────────────────────┘
+ *                                           │ kept: PARAMS again
+ *                                           └─────► DRAIN ─► CLOSED
  *
  * An idle connection is in PARAMS and has no struct request. exchange_change_state is the only
  * place that changes the state, and knows which edges exist.
@@ -29,6 +29,7 @@
 enum exchange_state {
     EXCHANGE_PARAMS,  /* idle, or the head is coming */
     EXCHANGE_SPOOL,   /* a body of unannounced length is being collected */
+    EXCHANGE_QUEUED,  /* waits for a place among the connections to PHP-FPM */
     EXCHANGE_CONNECT, /* PHP-FPM has not taken the connection yet */
     EXCHANGE_HEAD,    /* the request is going out, PHP's response head has not come whole */
     EXCHANGE_RELAY,   /* the response passes through */
@@ -57,9 +58,11 @@ struct request {
     bool is_stripping; /* too long to be held: only the header is taken out */
     struct buf head;   /* PHP's, as far as it is held; then, behind an interception, all of it */
     struct capture capture;
-    /* While building and delivering. */
-    uint64_t ticket; /* 0: none */
+    /* The number under which a place or a build is waited for; 0: neither. */
+    uint64_t ticket;
     struct list ticket_link;
+    struct limit_waiter *waiter; /* while QUEUED; borrowed */
+    /* While building and delivering. */
     char build_id[BUILD_REQUEST_ID_MAX + 1];
     char os[BUILD_REQUEST_NAME_MAX + 1];
     char arch[BUILD_REQUEST_NAME_MAX + 1];
@@ -92,6 +95,9 @@ void exchange_free(struct exchange *exchange);
 
 /* The builder's answer for the exchange's ticket; takes the result. */
 void exchange_on_result(struct exchange *exchange, struct build_result *result);
+
+/* It is the exchange's turn: a place among the connections to PHP-FPM is taken for it. */
+void exchange_on_turn(struct exchange *exchange);
 
 /* The relay drains: an idle connection is closed, another one after its request. */
 void exchange_drain(struct exchange *exchange);

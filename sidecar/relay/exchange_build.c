@@ -140,7 +140,7 @@ void exchange_forget_ticket(struct exchange *exchange)
     struct request *request = exchange->request;
 
     if (request == NULL || request->ticket == 0) {
-        return;
+        return; /* no build is waited for */
     }
     builder_cancel(exchange->relay->builder, request->ticket);
     list_remove(&request->ticket_link);

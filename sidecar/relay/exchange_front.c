@@ -31,7 +31,7 @@ static bool takes_input(const struct exchange *exchange)
     if (!sends_to_worker(exchange) || front->body_ended) {
         return true;
     }
-    if (exchange->state == EXCHANGE_CONNECT) {
+    if (exchange->state == EXCHANGE_QUEUED || exchange->state == EXCHANGE_CONNECT) {
         return buf_length(&exchange->worker->out.kept) < EARLY_BODY_MAX;
     }
     return outq_is_empty(&exchange->worker->out);
@@ -78,11 +78,87 @@ void exchange_on_connect_failure(struct exchange *exchange, enum worker_failure 
         exchange_fail_text(exchange, FAILURE_BUSY,
                            "The server is out of memory or file descriptors. Try again.");
         break;
+    case WORKER_QUEUED_TOO_LONG:
+        exchange_leave_queue(exchange);
+        exchange_fail_text(exchange, FAILURE_BUSY,
+                           "All connections to PHP-FPM were in use for the whole of "
+                           "queue_timeout. Try again.");
+        break;
     case WORKER_BACKLOG_FULL:
     case WORKER_TIMED_OUT:
         exchange_fail_text(exchange, FAILURE_BUSY,
                            "PHP-FPM takes no more connections at the moment. Try again.");
         break;
+    }
+}
+
+void exchange_send_request(struct exchange *exchange)
+{
+    exchange_change_state(exchange, EXCHANGE_HEAD);
+    exchange->request->worker_had_bytes = true;
+    if (exchange->front.body_ended) {
+        start_response_clock(exchange);
+    }
+}
+
+/* A place is taken: the connection is begun. False: it has failed, and so has the request. */
+static bool begin_connect(struct exchange *exchange)
+{
+    int result;
+
+    exchange_change_state(exchange, EXCHANGE_CONNECT);
+    result = worker_connect(exchange->worker);
+    if (result < 0) {
+        exchange_on_connect_failure(exchange, (enum worker_failure)(-1 - result));
+        return false;
+    }
+    if (worker_is_connected(exchange->worker)) {
+        exchange_send_request(exchange);
+    }
+    return true;
+}
+
+/* No place is free: joins the queue. False: out of memory. */
+static bool join_queue(struct exchange *exchange)
+{
+    struct relay *relay = exchange->relay;
+    struct request *request = exchange->request;
+
+    exchange_change_state(exchange, EXCHANGE_QUEUED);
+    request->ticket = relay_add_ticket(relay, &request->ticket_link);
+    stats_count(relay->stats, STAT_WORKERS_QUEUED);
+    if (limit_wait(relay->limit, &relay->turns, request->ticket, &request->waiter) != 0) {
+        exchange_leave_queue(exchange);
+        exchange_on_connect_failure(exchange, WORKER_OUT_OF_MEMORY);
+        return false;
+    }
+    worker_set_timeout(exchange->worker, relay->options->queue_timeout_ms);
+    return true;
+}
+
+void exchange_leave_queue(struct exchange *exchange)
+{
+    struct request *request = exchange->request;
+
+    if (exchange->state != EXCHANGE_QUEUED || request->ticket == 0) {
+        return;
+    }
+    if (request->waiter != NULL) {
+        limit_leave(exchange->relay->limit, request->waiter);
+        request->waiter = NULL;
+    }
+    list_remove(&request->ticket_link);
+    request->ticket = 0;
+    stats_drop(exchange->relay->stats, STAT_WORKERS_QUEUED);
+}
+
+void exchange_on_turn(struct exchange *exchange)
+{
+    exchange->request->waiter = NULL; /* freed by the receiver of the message */
+    exchange_leave_queue(exchange);
+    worker_give_place(exchange->worker);
+    if (begin_connect(exchange)) {
+        exchange_pump(exchange);
     }
 }
 
@@ -94,34 +170,17 @@ static void connect_worker(struct exchange *exchange)
 {
     struct relay *relay = exchange->relay;
     struct gather *gather = &relay->gather;
-    int result;
 
-    exchange_change_state(exchange, EXCHANGE_CONNECT);
     if (worker_new(&exchange->worker, relay, exchange_worker_events(), exchange) != 0) {
         exchange_on_connect_failure(exchange, WORKER_OUT_OF_MEMORY);
         return;
     }
-    result = worker_connect(exchange->worker);
-    if (result < 0) {
-        exchange_on_connect_failure(exchange, (enum worker_failure)(-1 - result));
+    if (worker_take_place(exchange->worker) ? !begin_connect(exchange) : !join_queue(exchange)) {
         return;
     }
     gather_begin(gather, &exchange->worker->out);
     fcgi_begin_write(gather_add_small(gather, FCGI_FIXED_RECORD_SIZE), 1, FCGI_RESPONDER, 0);
     add_params(gather, buf_span(&exchange->front.params));
-    if (worker_is_connected(exchange->worker)) {
-        exchange_change_state(exchange, EXCHANGE_HEAD);
-        exchange->request->worker_had_bytes = true;
-    }
-}
-
-void exchange_send_request(struct exchange *exchange)
-{
-    exchange_change_state(exchange, EXCHANGE_HEAD);
-    exchange->request->worker_had_bytes = true;
-    if (exchange->front.body_ended) {
-        start_response_clock(exchange);
-    }
 }
 
 /* Goes on with a body that was collected: a piece at a time, as PHP-FPM takes it. */
@@ -258,6 +317,7 @@ static void on_collected(struct exchange *exchange)
 static void on_short_body(struct exchange *exchange)
 {
     switch (exchange->state) {
+    case EXCHANGE_QUEUED:
     case EXCHANGE_CONNECT:
     case EXCHANGE_HEAD:
     case EXCHANGE_CAPTURE:

@@ -45,6 +45,8 @@ void exchange_release_worker(struct exchange *exchange);
 
 /* exchange_front.c */
 void exchange_process_front(struct exchange *exchange);
+/* Gives up the wait for a place, if it waits. */
+void exchange_leave_queue(struct exchange *exchange);
 /* The connection to PHP-FPM has been made, or body of the spool can go on. */
 void exchange_send_request(struct exchange *exchange);
 void exchange_send_spool(struct exchange *exchange);

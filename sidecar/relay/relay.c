@@ -60,23 +60,6 @@ uint64_t relay_add_ticket(struct relay *relay, struct list *link)
     return ticket;
 }
 
-static void on_result(struct relay *relay, struct build_result *result)
-{
-    struct list *bucket = relay_ticket_bucket(relay, result->ticket);
-    struct list *link;
-    struct list *after;
-
-    list_for_each (link, after, bucket) {
-        struct request *request = list_entry(link, struct request, ticket_link);
-
-        if (request->ticket == result->ticket) {
-            exchange_on_result(request->exchange, result);
-            return;
-        }
-    }
-    build_result_free(result); /* whose client has left meanwhile */
-}
-
 static bool is_full(const struct relay *relay)
 {
     return relay->exchange_count >= relay->front_limit;
@@ -233,6 +216,46 @@ static void on_order(struct relay *relay, bool is_cut)
     tell_if_drained(relay);
 }
 
+static struct request *find_request(struct relay *relay, uint64_t ticket)
+{
+    struct list *bucket = relay_ticket_bucket(relay, ticket);
+    struct list *link;
+
+    for (link = bucket->next; link != bucket; link = link->next) {
+        struct request *request = list_entry(link, struct request, ticket_link);
+
+        if (request->ticket == ticket) {
+            return request;
+        }
+    }
+    return NULL;
+}
+
+static void on_result(struct relay *relay, struct build_result *result)
+{
+    struct request *request = find_request(relay, result->ticket);
+
+    if (request != NULL) {
+        exchange_on_result(request->exchange, result);
+    } else {
+        build_result_free(result); /* whose client has left meanwhile */
+    }
+}
+
+static void on_turn(struct mailbox *mailbox, struct mail *mail)
+{
+    struct relay *relay = list_entry(mailbox, struct relay, turns);
+    struct limit_waiter *waiter = list_entry(mail, struct limit_waiter, mail);
+    struct request *request = find_request(relay, waiter->number);
+
+    free(waiter);
+    if (request != NULL) {
+        exchange_on_turn(request->exchange);
+    } else {
+        limit_release(relay->limit); /* who waited has left meanwhile */
+    }
+}
+
 /* The orders are not allocated: a relay must be able to end when memory is short. */
 static void on_mail(struct mailbox *mailbox, struct mail *mail)
 {
@@ -289,6 +312,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     relay->options = init->options;
     relay->version = init->version;
     relay->builder = init->builder;
+    relay->limit = init->limit;
     relay->log = init->log;
     relay->stats = init->stats;
     relay->front_limit = init->front_limit;
@@ -306,6 +330,27 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     timer_init(&relay->accept_pause, relay->loop, on_accept_pause);
 }
 
+static int open_mailboxes(struct relay *relay)
+{
+    int error = mailbox_init(&relay->mailbox, relay->loop, on_mail);
+
+    if (error == 0) {
+        error = mailbox_init(&relay->turns, relay->loop, on_turn);
+        if (error != 0) {
+            mailbox_deinit(&relay->mailbox);
+        }
+    }
+    return error;
+}
+
+static void close_mailboxes(struct relay *relay)
+{
+    mailbox_close(&relay->mailbox);
+    mailbox_close(&relay->turns);
+    mailbox_deinit(&relay->mailbox);
+    mailbox_deinit(&relay->turns);
+}
+
 int relay_new(struct relay **relay, const struct relay_init *init)
 {
     struct relay *made = calloc(1, sizeof(*made));
@@ -317,14 +362,14 @@ int relay_new(struct relay **relay, const struct relay_init *init)
     set_up(made, init);
     error = gate_init(&made->gate, init->options);
     if (error == 0) {
-        error = mailbox_init(&made->mailbox, init->loop, on_mail);
+        error = open_mailboxes(made);
         if (error == 0) {
             error = add_listeners(made, init);
             if (error == 0) {
                 *relay = made;
                 return 0;
             }
-            mailbox_deinit(&made->mailbox);
+            close_mailboxes(made);
         }
         gate_deinit(&made->gate);
     }
@@ -341,14 +386,13 @@ void relay_free(struct relay *relay)
     relay->drained_told = true;
     stop_accepting(relay);
     for_all(relay, exchange_close);
-    mailbox_close(&relay->mailbox);
     while ((link = list_shift(&relay->lingering)) != NULL) {
         worker_free(list_entry(link, struct worker, link));
     }
     task_stop(&relay->reap);
     on_reap(&relay->reap);
     timer_stop(&relay->accept_pause);
-    mailbox_deinit(&relay->mailbox);
+    close_mailboxes(relay);
     gate_deinit(&relay->gate);
     free(relay->listeners);
     free(relay);

@@ -18,6 +18,7 @@
 #include "sidecar/io/outq.h"
 #include "sidecar/io/sock.h"
 #include "sidecar/relay/gate.h"
+#include "sidecar/relay/limit.h"
 #include "sidecar/relay/options.h"
 
 /*
@@ -43,6 +44,7 @@ struct relay_init {
     const char *version;     /* what PHP sees as VELOX_SIDECAR */
     unsigned index;          /* of this relay among all, for ticket numbers */
     unsigned front_limit;    /* connections from web servers at once */
+    struct limit *limit;     /* of connections to PHP-FPM; NULL: none */
     struct builder *builder; /* may be NULL where nothing is intercepted */
     struct log *log;
     struct stats *stats;
@@ -64,6 +66,8 @@ struct relay {
     struct mail drain_order;
     struct mail cut_order;
     struct gate gate;
+    struct limit *limit;
+    struct mailbox turns; /* of those who waited for a place of the limit */
     struct gather gather;
     struct relay_listener *listeners;
     size_t listener_count;

@@ -31,7 +31,7 @@ int worker_new(struct worker **worker, struct relay *relay, const struct worker_
     made->relay = relay;
     made->events = events;
     made->owner = owner;
-    made->state = WORKER_WAITING;
+    made->state = WORKER_QUEUED;
     made->fd = -1;
     made->watch.fd = -1;
     fcgi_reader_init(&made->reader);
@@ -39,9 +39,37 @@ int worker_new(struct worker **worker, struct relay *relay, const struct worker_
     timer_init(&made->timer, relay->loop, on_worker_timer);
     task_init(&made->task, on_linger);
     list_init(&made->link);
-    stats_count(relay->stats, STAT_WORKERS_ACTIVE);
     *worker = made;
     return 0;
+}
+
+bool worker_take_place(struct worker *worker)
+{
+    struct limit *limit = worker->relay->limit;
+
+    if (limit != NULL && !limit_take(limit)) {
+        return false;
+    }
+    worker_give_place(worker);
+    return true;
+}
+
+void worker_give_place(struct worker *worker)
+{
+    worker->has_place = true;
+    stats_count(worker->relay->stats, STAT_WORKERS_ACTIVE);
+}
+
+static void give_place_back(struct worker *worker)
+{
+    if (!worker->has_place) {
+        return;
+    }
+    worker->has_place = false;
+    stats_drop(worker->relay->stats, STAT_WORKERS_ACTIVE);
+    if (worker->relay->limit != NULL) {
+        limit_release(worker->relay->limit);
+    }
 }
 
 static void close_descriptor(struct worker *worker)
@@ -62,7 +90,7 @@ void worker_close(struct worker *worker)
     timer_stop(&worker->timer);
     outq_deinit(&worker->out);
     worker->state = WORKER_CLOSED;
-    stats_drop(worker->relay->stats, STAT_WORKERS_ACTIVE);
+    give_place_back(worker);
 }
 
 void worker_free(struct worker *worker)
@@ -187,6 +215,8 @@ int worker_connect(struct worker *worker)
     worker->connect_by_ms = loop_now_ms(worker->relay->loop) +
                             worker->relay->options->connect_timeout_ms;
     worker->tried = 0;
+    worker->state = WORKER_WAITING;
+    timer_stop(&worker->timer);
     return try_addresses(worker);
 }
 
@@ -276,6 +306,8 @@ static void on_worker_timer(struct timer *timer)
 
     if (worker->state == WORKER_WAITING) {
         report(worker, try_addresses(worker));
+    } else if (worker->state == WORKER_QUEUED) {
+        report(worker, failed(WORKER_QUEUED_TOO_LONG));
     } else if (worker->owner == NULL) {
         log_warn(worker->relay->log, "worker closed: it did not end its request in finish_timeout",
                  log_str("address", worker->address->text));

@@ -18,6 +18,7 @@
 struct relay;
 
 enum worker_state {
+    WORKER_QUEUED,     /* waits for its turn (max_connections) */
     WORKER_WAITING,    /* no descriptor: between two attempts to connect */
     WORKER_CONNECTING, /* TCP: the connection is under way */
     WORKER_CONNECTED,
@@ -27,6 +28,7 @@ enum worker_state {
 enum worker_failure {
     WORKER_UNREACHABLE,   /* no address took the connection: no socket, refused */
     WORKER_BACKLOG_FULL,  /* full past connect_timeout */
+    WORKER_QUEUED_TOO_LONG, /* past queue_timeout */
     WORKER_TIMED_OUT,     /* its timer: response_timeout or finish_timeout */
     WORKER_OUT_OF_MEMORY, /* of ours, or of descriptors */
 };
@@ -42,6 +44,7 @@ struct worker {
     const struct worker_events *events;
     void *owner; /* of the events; NULL while it lingers */
     enum worker_state state;
+    bool has_place; /* of the limit of connections */
     int fd;
     struct watch watch;
     struct fcgi_reader reader;
@@ -56,14 +59,19 @@ struct worker {
     struct list link;       /* among the lingering ones */
 };
 
-/* Gives a worker that waits for worker_connect. 0 or -ENOMEM. */
+/* Gives a worker that is queued until worker_connect. 0 or -ENOMEM. */
 int worker_new(struct worker **worker, struct relay *relay, const struct worker_events *events,
                void *owner);
 /* Closes the connection at once and frees the worker. NULL is allowed. */
 void worker_free(struct worker *worker);
 
+/* Takes a place among the connections to PHP-FPM. False: the maximum is reached. */
+bool worker_take_place(struct worker *worker);
+/* Such a place was given to it by the queue. */
+void worker_give_place(struct worker *worker);
+
 /*
- * Begins to connect; what was queued in worker->out goes first. Retries by itself; the events tell
+ * Begins to connect, with a place taken; what was queued in worker->out goes first. Retries by itself; the events tell
  * how it ends. They never come from within this call, except on_failure's reasons that are returned
  * here: 0, or a negative enum worker_failure - 1.
  */
