@@ -49,6 +49,7 @@ struct velox_call {
     struct velox *velox;
     CURL *easy;
     struct buf body; /* of the answer */
+    bool head_is_complete; /* the blank line has come */
     bool too_large;
     bool no_memory;
     struct curl_slist first_header; /* Connect-Timeout-Ms, in front of velox->headers */
@@ -83,7 +84,8 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
     }
     switch (code) {
     case CURLE_OK:
-        return VELOX_ANSWERED;
+        /* To curl a connection that ends within the head is an answer with an empty body. */
+        return call->head_is_complete ? VELOX_ANSWERED : VELOX_CUT;
     case CURLE_OUT_OF_MEMORY:
         return VELOX_OUT_OF_MEMORY;
     case CURLE_COULDNT_RESOLVE_HOST:
@@ -302,6 +304,20 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *call_pointer
     return size * count;
 }
 
+/* One line of the head, of an interim one (1xx) before it, or a trailer behind the body. */
+static size_t on_header(char *bytes, size_t size, size_t count, void *call_pointer)
+{
+    struct velox_call *call = call_pointer;
+    size_t length = size * count;
+
+    if (length > 0 && (bytes[0] == '\r' || bytes[0] == '\n')) {
+        call->head_is_complete = true;
+    } else if (length >= 5 && memcmp(bytes, "HTTP/", 5) == 0) {
+        call->head_is_complete = false;
+    }
+    return length;
+}
+
 static bool set_long(CURL *easy, CURLoption option, long value)
 {
     return curl_easy_setopt(easy, option, value) == CURLE_OK;
@@ -389,6 +405,8 @@ static bool set_request(struct velox_call *call, struct span body, uint64_t time
            set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) &&
            set_pointer(easy, CURLOPT_ERRORBUFFER, call->error) &&
            set_pointer(easy, CURLOPT_PRIVATE, call) &&
+           curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_HEADERDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            set_pointer(easy, CURLOPT_WRITEDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket) == CURLE_OK &&

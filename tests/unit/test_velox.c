@@ -355,6 +355,28 @@ static void test_cut_before_the_answer(void **state)
     assert_int_equal(scene->connections, 1); /* counted by us, not tried again by curl */
 }
 
+static void test_cut_in_the_head(void **state)
+{
+    struct scene *scene = *state;
+
+    serve_answer(scene, "HTTP/1.1 200 OK\r\nContent-");
+    call_and_wait(scene, 3000);
+    assert_retry(scene, VELOX_RETRY_CUT);
+}
+
+/* Trailers of a chunked answer come as head lines too, behind the body. */
+static void test_trailers(void **state)
+{
+    struct scene *scene = *state;
+
+    serve_answer(scene, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"
+                        "Transfer-Encoding: chunked\r\nTrailer: X-A\r\n\r\n"
+                        "e\r\n{\"path\":\"/rr\"}\r\n0\r\nX-A: 1\r\n\r\n");
+    call_and_wait(scene, 3000);
+    assert_int_equal(scene->got.outcome, VELOX_BUILT);
+    assert_string_equal(scene->text, "/rr");
+}
+
 static void test_cut_in_the_answer(void **state)
 {
     struct scene *scene = *state;
@@ -533,6 +555,8 @@ int main(void)
         SCENE(test_connections_are_not_kept),
         SCENE(test_status_and_retry_after),
         SCENE(test_cut_before_the_answer),
+        SCENE(test_cut_in_the_head),
+        SCENE(test_trailers),
         SCENE(test_cut_in_the_answer),
         SCENE(test_json_cut_short),
         SCENE(test_timeout),
