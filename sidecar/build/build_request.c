@@ -431,7 +431,7 @@ int build_request_parse(struct span body, struct build_request *request,
                         char message[BUILD_REQUEST_MESSAGE_SIZE])
 {
     struct build_request parsed;
-    struct json_value object;
+    struct json_value object = { .type = JSON_NULL };
     char unused[BUILD_REQUEST_MESSAGE_SIZE];
     cJSON *root = NULL;
     int result = check_begin(body, message);

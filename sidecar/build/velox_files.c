@@ -59,39 +59,52 @@ int velox_read_file(struct log *log, const char *key, const char *path, struct b
 /* The token must not be able to add a header line of its own. */
 static bool is_token(struct span token)
 {
+    if (token.ptr == NULL || token.len == 0) {
+        return false;
+    }
     for (size_t i = 0; i < token.len; i++) {
         if (token.ptr[i] <= 0x20 || token.ptr[i] >= 0x7f) {
             return false;
         }
     }
-    return token.len > 0;
+    return true;
+}
+
+static struct span without_space_at_end(struct span token)
+{
+    while (token.len > 0 && memchr(" \t\r\n", token.ptr[token.len - 1], 4) != NULL) {
+        token.len--;
+    }
+    return token;
+}
+
+static int append_header(struct buf *header, struct span token)
+{
+    int result = buf_append_string(header, "Authorization: Bearer ");
+
+    if (result == 0) {
+        result = buf_append_span(header, token);
+    }
+    return result < 0 ? result : buf_append(header, "", 1);
 }
 
 int velox_read_token(struct log *log, const char *path, struct buf *header)
 {
     struct buf content;
-    struct span token;
     int result;
 
     buf_init(&content, TOKEN_FILE_MAX_BYTES);
     result = velox_read_file(log, "token_file", path, &content);
-    token = buf_span(&content);
-    while (token.len > 0 && memchr(" \t\r\n", token.ptr[token.len - 1], 4) != NULL) {
-        token.len--;
-    }
-    if (result == 0 && !is_token(token)) {
-        log_error(log, "a token file must hold one line of printable characters without spaces",
-                  log_str("key", "token_file"), log_str("path", path));
-        result = -EINVAL;
-    }
     if (result == 0) {
-        result = buf_append_string(header, "Authorization: Bearer ");
-    }
-    if (result == 0) {
-        result = buf_append_span(header, token);
-    }
-    if (result == 0) {
-        result = buf_append(header, "", 1);
+        struct span token = without_space_at_end(buf_span(&content));
+
+        if (is_token(token)) {
+            result = append_header(header, token);
+        } else {
+            log_error(log, "a token file must hold one line of printable characters without spaces",
+                      log_str("key", "token_file"), log_str("path", path));
+            result = -EINVAL;
+        }
     }
     buf_deinit(&content);
     return result;
