@@ -242,6 +242,23 @@ def test_a_folded_header_of_php_makes_no_new_header(stack):
     assert answer.get("Content-Type") == "application/octet-stream"
 
 
+@pytest.mark.parametrize("line", ["X-A: 1\rX-Evil: 2\r\n", "X-A: a\0b\r\n", "no colon\r\n", ": no name\r\n",
+                                  "Content-Type : text/html\r\n", "X-A: 1\n X-Evil: 2\n", "\tX-Evil: 2\r\n"])
+def test_odd_lines_of_php_make_no_new_header_and_no_control_character(stack, line):
+    answer = stack.build(head=line)
+    assert answer.status == 200 and answer.body == b"built"
+    assert answer.get("X-Evil") is None and answer.get("Content-Type") == "application/octet-stream"
+    assert not re.search(rb"[\0-\x08\x0b\x0c\x0e-\x1f]|\r(?!\n)", answer.head)
+
+
+def test_the_build_time_is_the_builds(stack):
+    front = stack.php_asks_for_build()
+    call = stack.velox.accept()
+    time.sleep(0.25)
+    call.answer(json.dumps({"path": stack.artifact(b"built")}))
+    assert 0.2 <= float(front.read_answer().get("X-Build-Time")) <= 0.4 * SLOW
+
+
 # ---- which files -----------------------------------------------------------------------------------
 
 def make_bad(stack, kind):

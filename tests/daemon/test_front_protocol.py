@@ -275,6 +275,14 @@ def test_too_many_parameters_are_answered_431(stack, pairs, keep):
         assert front.read_answer().body == b"page"
 
 
+def test_a_pair_of_nearly_65000_bytes_passes(stack):
+    front = stack.ask(environment(extra=[("HTTP_X_LONG", "v" * 64980)]))
+    worker = stack.fpm.accept()
+    assert worker.read_request().get("HTTP_X_LONG") == "v" * 64980
+    worker.answer("\r\npage")
+    assert front.read_answer().body == b"page"
+
+
 def test_a_lower_limit_for_parameters_is_obeyed(start):
     stack = start(listen={"max_params_size": "1K"})
     front = stack.ask(environment(extra=[("HTTP_X", "v" * 1000)]))
@@ -325,6 +333,25 @@ def test_an_idle_kept_connection_is_closed_in_time(start):
     began = time.monotonic()
     assert front.read_record() is None
     assert 0.1 <= front.wait_closed() - began < 1 * peers.SLOW
+
+
+@pytest.mark.parametrize("question", [
+    peers.record(GET_VALUES, 0, peers.encode_params([("FCGI_MAX_CONNS", ""), ("FCGI_MAX_REQS", "")])),
+    peers.record(99, 0), peers.begin_request(1, 9, peers.KEEP_CONN)], ids=["values", "unknown type", "unknown role"])
+def test_questions_without_end_whose_answers_nobody_reads_cost_no_memory(start, question):
+    stack = start()
+    stack.check_serves()
+    before = stack.sidecar.peak_memory_kb()
+    front = stack.front()
+    front.connection.settimeout(2 * peers.A_MOMENT)
+    block = question * 1000
+    try:
+        for _ in range(1000):
+            front.connection.sendall(block)
+    except OSError:
+        pass
+    assert stack.sidecar.peak_memory_kb() - before < 4096
+    stack.check_serves()
 
 
 # ---- who may connect -------------------------------------------------------------------------------

@@ -353,6 +353,20 @@ def test_a_child_that_dies_is_replaced_and_nobody_is_refused(start, number):
                       "a line about the child")
 
 
+def test_a_child_that_dies_again_and_again_is_waited_for_with_the_listeners_open(start):
+    stack = start()
+    stack.check_serves()
+    for _ in range(5):
+        child = stack.sidecar.child()
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: not os.path.exists(f"/proc/{child}"), "its end")
+        peers.connect(stack.sidecar.address).close()
+        if _ < 4:
+            stack.check_serves()
+    front = stack.ask()
+    assert front.is_silent() and stack.sidecar.process.poll() is None
+
+
 def test_a_child_does_not_outlive_its_parent(start):
     stack = start()
     child = stack.sidecar.child()

@@ -183,6 +183,15 @@ def test_velox_that_is_not_there_is_502(start):
     check_error(stack.php_asks_for_build().read_answer(), 502, "velox_unavailable")
 
 
+def test_velox_is_found_by_name(start):
+    velox = peers.Velox()
+    stack = start(velox={"server_url": velox.url.replace("127.0.0.1", "localhost")})
+    front = stack.php_asks_for_build()
+    velox.accept().answer(json.dumps({"path": stack.artifact(b"built")}))
+    assert front.read_answer().body == b"built"
+    velox.close()
+
+
 def test_velox_that_comes_up_in_time_is_not_noticed(start):
     port = unused_port()
     stack = start(velox={"server_url": f"http://127.0.0.1:{port}"},
