@@ -497,17 +497,17 @@ static void test_build_timeout(void **state)
 {
     struct scene *scene = *state;
 
-    scene->options.build_timeout_ms = 150;
-    scene->options.request_timeout_ms = 120;
+    scene->options.build_timeout_ms = 400;
+    scene->options.request_timeout_ms = 390;
     add_retry(scene, VELOX_RETRY_CUT)->delay_ms = 40;
     add_step(scene, VELOX_BUILT)->hang = true;
     submit(scene, 1, "v1", false);
     run_until(scene, 1);
-    assert_failed(scene, 1, FAILURE_TIMEOUT, "within build_timeout (150 ms)");
+    assert_failed(scene, 1, FAILURE_TIMEOUT, "within build_timeout (400 ms)");
     assert_true(scene->posts[1].cancelled);
-    assert_int_equal(scene->posts[0].timeout_ms, 120);
+    assert_int_equal(scene->posts[0].timeout_ms, 390);
     /* A POST is never given more than is left of the build. */
-    assert_in_range(scene->posts[1].timeout_ms, 1, 105);
+    assert_in_range(scene->posts[1].timeout_ms, 1, 360);
 }
 
 static void test_already_exists_is_asked_again(void **state)
@@ -586,10 +586,10 @@ static void test_cancel_between_attempts(void **state)
 {
     struct scene *scene = *state;
 
-    add_retry(scene, VELOX_RETRY_CUT)->answer.retry_after_ms = 60;
+    add_retry(scene, VELOX_RETRY_CUT)->answer.retry_after_ms = 300;
     submit(scene, 1, "v1", false);
     run_for(scene, 30, cancel_ticket_1);
-    run_for(scene, 80, stop_loop);
+    run_for(scene, 320, stop_loop);
     assert_int_equal(scene->post_count, 1);
     assert_int_equal(scene->result_count, 0);
 }
@@ -600,7 +600,7 @@ static void test_abort_finish_runs_on(void **state)
 
     scene->options.on_client_abort = CLIENT_ABORT_FINISH;
     scene->options.max_concurrent_builds = 1;
-    add_step(scene, VELOX_BUILT)->delay_ms = 40;
+    add_step(scene, VELOX_BUILT)->delay_ms = 200;
     add_step(scene, VELOX_BUILT);
     submit(scene, 1, "v1", false);
     submit(scene, 2, "v2", false);
@@ -634,7 +634,7 @@ static void test_the_last_who_leaves_cancels(void **state)
 {
     struct scene *scene = *state;
 
-    add_step(scene, VELOX_BUILT)->delay_ms = 50;
+    add_step(scene, VELOX_BUILT)->delay_ms = 200;
     submit(scene, 1, "v1", false);
     submit(scene, 2, "v1", false);
     run_for(scene, 10, cancel_ticket_1);
@@ -738,7 +738,7 @@ static void test_cancel_in_the_queue(void **state)
 
     scene->options.max_concurrent_builds = 1;
     scene->options.on_client_abort = CLIENT_ABORT_FINISH;
-    add_step(scene, VELOX_BUILT)->delay_ms = 40;
+    add_step(scene, VELOX_BUILT)->delay_ms = 200;
     submit(scene, 2, "v2", false);
     submit(scene, 1, "v1", false);
     run_for(scene, 10, cancel_ticket_1);
