@@ -612,7 +612,9 @@ class Call:
 class Velox:
     """A raw HTTP server: it reads requests; a test, or `respond`, answers them."""
 
-    def __init__(self, address="127.0.0.1:0"):
+    def __init__(self, address="127.0.0.1:0", tls=None):
+        """`tls`: an ssl.SSLContext with a certificate; the URL is an https one then."""
+        self.tls = tls
         if address.startswith("unix:"):
             self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.listener.bind(address[5:])
@@ -623,7 +625,7 @@ class Velox:
             self.listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.listener.bind((host, int(port)))
-            self.url = f"http://{host}:{self.listener.getsockname()[1]}"
+            self.url = f"http{'s' if tls else ''}://{host}:{self.listener.getsockname()[1]}"
         self.listener.listen(128)
         self.calls = queue.Queue()
         self.history = []
@@ -643,6 +645,8 @@ class Velox:
     def _serve(self, connection):
         call, buffer = None, b""
         try:
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
             while True:
                 received = connection.recv(1 << 16)
                 if not received:

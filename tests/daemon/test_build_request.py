@@ -5,6 +5,9 @@ import gzip
 import itertools
 import json
 import re
+import shutil
+import ssl
+import subprocess
 import uuid
 import zlib
 
@@ -136,6 +139,29 @@ def test_velox_on_a_unix_socket(start, folder):
     front = stack.php_asks_for_build()
     velox.accept().answer(json.dumps({"path": stack.artifact(b"built")}))
     assert front.read_answer().body == b"built"
+    velox.close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes its certificate with openssl")
+@pytest.mark.parametrize("name,trusted", [("127.0.0.1", True), ("127.0.0.1", False), ("192.0.2.1", True)])
+def test_an_https_server_is_checked_against_ca_file(start, folder, name, trusted):
+    for stem in ("server", "other"):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                        "-keyout", f"{folder}/{stem}.key", "-out", f"{folder}/{stem}.pem", "-days", "1",
+                        "-subj", "/CN=velox", "-addext", f"subjectAltName=IP:{name}"], check=True,
+                       capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
+    velox = peers.Velox(tls=context)
+    stack = start(velox={"server_url": velox.url,
+                         "ca_file": f"{folder}/{'server' if trusted else 'other'}.pem"})
+    front = stack.php_asks_for_build()
+    if trusted and name == "127.0.0.1":
+        velox.accept().answer(json.dumps({"path": stack.artifact(b"built")}))
+        assert front.read_answer().body == b"built"
+    else:
+        check_error(front.read_answer(), 502, "velox_unavailable")
+        assert not velox.history
     velox.close()
 
 

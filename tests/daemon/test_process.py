@@ -172,7 +172,7 @@ def test_the_effective_configuration_is_printed_as_ini(folder):
 
 @pytest.mark.parametrize("text,key", [
     ("[cache]\nenabled = yes\n", "[cache] enabled"),
-    ("[listen]\nscgi = 127.0.0.1:9001\n", "[listen] scgi"),
+    ("[artifact]\nartifact_url = http://velox:9000{path}\n", "[artifact] artifact_url"),
 ])
 def test_what_deserves_a_warning_gets_one_and_is_no_mistake(folder, text, key):
     result = check(folder, text)
