@@ -84,7 +84,8 @@ void loop_run(struct loop *loop)
         int flags = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
 
         if (!list_is_empty(&loop->tasks)) {
-            flags = EVLOOP_NONBLOCK;
+            /* With NONBLOCK alone libevent would go on for as long as anything is ready. */
+            flags |= EVLOOP_NONBLOCK;
         }
         event_base_loop(loop->base, flags);
         run_tasks(loop);
