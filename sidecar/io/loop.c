@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sidecar/base/clock.h"
+#include "sidecar/io/sock.h"
 
 struct loop {
     struct event_base *base;
@@ -104,14 +105,21 @@ uint64_t loop_now_ms(const struct loop *loop)
     return clock_monotonic_ns() / 1000000;
 }
 
+static unsigned ready_of(short what)
+{
+    return ((what & EV_READ) != 0 ? WATCH_READ : 0u) | ((what & EV_WRITE) != 0 ? WATCH_WRITE : 0u) |
+           ((what & EV_CLOSED) != 0 ? WATCH_END : 0u);
+}
+
 static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct watch *watch = arg;
 
-    (void)fd;
-    watch->ready |= ((what & EV_READ) != 0 ? WATCH_READ : 0u) |
-                    ((what & EV_WRITE) != 0 ? WATCH_WRITE : 0u) |
-                    ((what & EV_CLOSED) != 0 ? WATCH_END : 0u);
+    watch->ready |= ready_of(what);
+    /* A reset comes as READ and WRITE and as nothing else (libevent 2.1, epoll.c:epoll_dispatch). */
+    if ((what & (EV_READ | EV_WRITE | EV_CLOSED)) == (EV_READ | EV_WRITE) && sock_is_hung_up(fd)) {
+        watch->ready |= WATCH_END;
+    }
     watch->on_ready(watch);
 }
 
@@ -119,8 +127,9 @@ static void on_level_event(evutil_socket_t fd, short what, void *arg)
 {
     struct watch *watch = arg;
 
-    watch->ready = 0;
-    on_event(fd, what, arg);
+    (void)fd;
+    watch->ready = ready_of(what);
+    watch->on_ready(watch);
 }
 
 int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
