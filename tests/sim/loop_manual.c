@@ -1,24 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The loop of sidecar/io/loop.h with a clock that is moved by hand, for scenario tests: all loops of
- * a scenario share one simulated machine (struct sim_clock in sim.h), run in one thread, and time
- * passes only when nothing else can happen. Descriptors are real (socket pairs, eventfds).
+ * a scenario run in one thread, and time passes only when nothing else can happen. Descriptors are
+ * real, and epoll tells what is ready, because its edges are what the code under test must live
+ * with: an event that is missed here would be missed in the daemon.
  */
 #include "tests/sim/loop_manual.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
-#define WATCHES_MAX 4096
+#include "tests/sim/faults.h"
+
+/* Descriptors told of in one turn; the others come in the next one. */
+#define EVENTS_PER_TURN 64
 
 struct loop {
     struct list watches;
     struct list timers;
     struct list tasks;
     uint64_t now_ms;
+    int epoll_fd;
     bool stopping;
 };
 
@@ -29,10 +35,15 @@ int loop_new(struct loop **loop)
     if (made == NULL) {
         return -ENOMEM;
     }
+    made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (made->epoll_fd < 0) {
+        free(made);
+        return -ENOMEM;
+    }
     list_init(&made->watches);
     list_init(&made->timers);
     list_init(&made->tasks);
-    made->now_ms = 1000;
+    made->now_ms = LOOP_MANUAL_BEGIN_MS;
     *loop = made;
     return 0;
 }
@@ -42,6 +53,7 @@ void loop_free(struct loop *loop)
     assert(list_is_empty(&loop->watches));
     assert(list_is_empty(&loop->timers));
     assert(list_is_empty(&loop->tasks));
+    close(loop->epoll_fd);
     free(loop);
 }
 
@@ -55,62 +67,60 @@ uint64_t loop_now_ms(const struct loop *loop)
     return loop->now_ms;
 }
 
-static bool watch_is_listed(const struct loop *loop, const struct watch *wanted)
+/* The watch that was started on fd, unless it has been stopped in this very turn. */
+static struct watch *watch_of(const struct loop *loop, int fd)
 {
-    const struct list *link;
+    struct list *link;
 
     for (link = loop->watches.next; link != &loop->watches; link = link->next) {
-        if (list_entry(link, struct watch, link) == wanted) {
-            return true;
+        struct watch *watch = list_entry(link, struct watch, link);
+
+        if (watch->fd == fd) {
+            return watch;
         }
     }
-    return false;
+    return NULL;
 }
 
-static bool deliver(struct watch *watch, short revents)
+/* As libevent 2.1 translates (epoll.c:epoll_dispatch): an error or a hang-up without the peer's end
+ * shows as read and write only. */
+static unsigned translate(uint32_t events)
 {
-    unsigned bits = 0;
-
-    bits |= (revents & (POLLIN | POLLHUP | POLLERR)) != 0 ? WATCH_READ : 0u;
-    bits |= (revents & (POLLOUT | POLLHUP | POLLERR)) != 0 ? WATCH_WRITE : 0u;
-    bits |= (revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 ? WATCH_END : 0u;
-    if (watch->wanted != 0) {
-        watch->ready = bits & watch->wanted;
-        if (watch->ready == 0) {
-            return false;
-        }
-    } else {
-        if ((bits & ~watch->ready) == 0) {
-            return false;
-        }
-        watch->ready |= bits;
+    if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && (events & EPOLLRDHUP) == 0)) {
+        return WATCH_READ | WATCH_WRITE;
     }
+    return ((events & EPOLLIN) != 0 ? WATCH_READ : 0u) |
+           ((events & EPOLLOUT) != 0 ? WATCH_WRITE : 0u) |
+           ((events & EPOLLRDHUP) != 0 ? WATCH_END : 0u);
+}
+
+static bool deliver(struct watch *watch, uint32_t events)
+{
+    unsigned bits = translate(events);
+
+    if (watch->wanted != 0) {
+        bits &= watch->wanted;
+        watch->ready = 0;
+    }
+    if (bits == 0) {
+        return false;
+    }
+    watch->ready |= bits;
     watch->on_ready(watch);
     return true;
 }
 
 static bool poll_watches(struct loop *loop)
 {
-    struct watch *watches[WATCHES_MAX];
-    struct pollfd fds[WATCHES_MAX];
-    struct list *link;
-    nfds_t count = 0;
+    struct epoll_event events[EVENTS_PER_TURN];
+    int count = epoll_wait(loop->epoll_fd, events, EVENTS_PER_TURN, 0);
     bool any = false;
 
-    for (link = loop->watches.next; link != &loop->watches; link = link->next) {
-        struct watch *watch = list_entry(link, struct watch, link);
+    for (int i = 0; i < count; i++) {
+        struct watch *watch = watch_of(loop, events[i].data.fd);
 
-        assert(count < WATCHES_MAX);
-        watches[count] = watch;
-        fds[count++] = (struct pollfd){ .fd = watch->fd, .events = POLLIN | POLLOUT | POLLRDHUP };
-    }
-    if (poll(fds, count, 0) <= 0) {
-        return false;
-    }
-    for (nfds_t i = 0; i < count; i++) {
-        if (fds[i].revents != 0 && watch_is_listed(loop, watches[i]) &&
-            watches[i]->fd == fds[i].fd) {
-            any |= deliver(watches[i], fds[i].revents);
+        if (watch != NULL) {
+            any |= deliver(watch, events[i].events);
         }
     }
     return any;
@@ -196,30 +206,48 @@ void loop_run(struct loop *loop)
     }
 }
 
-int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
-                void (*on_ready)(struct watch *watch))
+static int add_watch(struct watch *watch, struct loop *loop, int fd, uint32_t events,
+                     void (*on_ready)(struct watch *watch))
 {
+    struct epoll_event event = { .events = events, .data.fd = fd };
+
+    watch->loop = NULL;
+    if (faults_strike() || epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        return -ENOMEM;
+    }
     watch->loop = loop;
     watch->fd = fd;
-    watch->ready = ready;
-    watch->wanted = 0;
     watch->on_ready = on_ready;
     list_append(&loop->watches, &watch->link);
     return 0;
 }
 
+int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
+                void (*on_ready)(struct watch *watch))
+{
+    watch->ready = ready;
+    watch->wanted = 0;
+    return add_watch(watch, loop, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, on_ready);
+}
+
 int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned wanted,
                       void (*on_ready)(struct watch *watch))
 {
-    int error = watch_start(watch, loop, fd, 0, on_ready);
-
+    watch->ready = 0;
     watch->wanted = wanted;
-    return error;
+    return add_watch(watch, loop, fd,
+                     ((wanted & WATCH_READ) != 0 ? EPOLLIN : 0u) |
+                         ((wanted & WATCH_WRITE) != 0 ? EPOLLOUT : 0u),
+                     on_ready);
 }
 
 void watch_stop(struct watch *watch)
 {
     if (watch->loop != NULL) {
+        int result = epoll_ctl(watch->loop->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+
+        assert(result == 0); /* closing the descriptor first would be a fault */
+        (void)result;
         list_remove(&watch->link);
         watch->loop = NULL;
         watch->ready = 0;
@@ -241,6 +269,10 @@ void timer_init(struct timer *timer, struct loop *loop, void (*on_due)(struct ti
 
 int timer_start(struct timer *timer, uint64_t delay_ms)
 {
+    /* libevent takes memory for a timer that is new in its heap only. */
+    if (!timer->armed && faults_strike()) {
+        return -ENOMEM;
+    }
     timer_stop(timer);
     timer->due_ms = timer->loop->now_ms + delay_ms;
     timer->armed = true;

@@ -6,6 +6,9 @@
 
 #include "sidecar/io/loop.h"
 
+/* The time of a new loop. */
+#define LOOP_MANUAL_BEGIN_MS 1000000
+
 /* One turn without waiting and without time passing. False when nothing happened. */
 bool loop_manual_turn(struct loop *loop);
 /* When the next timer is due; false when none is armed. */
