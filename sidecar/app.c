@@ -269,6 +269,7 @@ static int start_relay(struct app *app, unsigned index, unsigned limit)
         .stats = &thread->stats,
         .listeners = app->init->listeners,
         .listener_count = app->init->listener_count,
+        .scgi_count = app->init->scgi_count,
         .on_drained = on_relay_drained,
         .owner = thread,
     };

@@ -37,7 +37,6 @@ static_assert(CLIENT_ABORT_CANCEL == 0 && CLIENT_ABORT_FINISH == 1, "on_client_a
 static_assert(DELIVERY_STREAM == 0 && DELIVERY_X_ACCEL_REDIRECT == 1, "delivery names");
 static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "eviction names");
 
-static const char pending_scgi[] = "does not speak SCGI yet";
 static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_stall[] = "does not watch for stalled transfers yet";
@@ -69,8 +68,7 @@ static const struct config_key config_keys[] = {
 
     { "listen", "fastcgi", CONFIG_ADDRESSES, LIST(listen.fastcgi, listen.fastcgi_count),
       .standard = "unix:/run/velox-sidecar/fastcgi.sock" },
-    { "listen", "scgi", CONFIG_ADDRESSES, LIST(listen.scgi, listen.scgi_count), .standard = "",
-      .pending = pending_scgi },
+    { "listen", "scgi", CONFIG_ADDRESSES, LIST(listen.scgi, listen.scgi_count), .standard = "" },
     { "listen", "socket_owner", CONFIG_OWNER, IN(listen.socket_owner), .standard = "" },
     { "listen", "socket_group", CONFIG_OWNER_GROUP, IN(listen.socket_group), .standard = "" },
     { "listen", "socket_mode", CONFIG_MODE, IN(listen.socket_mode), .standard = "0660",

@@ -133,7 +133,8 @@ static int open_one(struct listeners *listeners, const struct sock_address *addr
 
 int listeners_open(struct listeners *listeners, const struct config *config, struct log *log)
 {
-    size_t count = config->listen.fastcgi_count;
+    const struct listen_options *listen = &config->listen;
+    size_t count = listen->fastcgi_count + listen->scgi_count;
     int error = 0;
 
     *listeners = (struct listeners){ .count = 0 };
@@ -142,8 +143,11 @@ int listeners_open(struct listeners *listeners, const struct config *config, str
     if (listeners->fds == NULL || listeners->addresses == NULL) {
         error = -ENOMEM;
     }
-    for (size_t i = 0; error == 0 && i < count; i++) {
-        error = open_one(listeners, &config->listen.fastcgi[i], config, log);
+    for (size_t i = 0; error == 0 && i < listen->fastcgi_count; i++) {
+        error = open_one(listeners, &listen->fastcgi[i], config, log);
+    }
+    for (size_t i = 0; error == 0 && i < listen->scgi_count; i++) {
+        error = open_one(listeners, &listen->scgi[i], config, log);
     }
     if (error != 0) {
         listeners_close(listeners);

@@ -88,6 +88,7 @@ static int child_main(struct parent *parent, int log_fd, int control_fd)
         .config = parent->config,
         .listeners = parent->listeners.fds,
         .listener_count = parent->listeners.count,
+        .scgi_count = parent->config->listen.scgi_count,
         .log_fd = log_fd,
         .control_fd = control_fd,
     };

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "sidecar/base/clock.h"
-#include "sidecar/io/sock.h"
 
 struct loop {
     struct event_base *base;
@@ -115,11 +114,10 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct watch *watch = arg;
 
+    (void)fd;
+    /* A reset comes as READ and WRITE and as nothing else (libevent 2.1, epoll.c:epoll_dispatch):
+     * whoever reads until EAGAIN learns of it, and to ask here would cost a call for every event. */
     watch->ready |= ready_of(what);
-    /* A reset comes as READ and WRITE and as nothing else (libevent 2.1, epoll.c:epoll_dispatch). */
-    if ((what & (EV_READ | EV_WRITE | EV_CLOSED)) == (EV_READ | EV_WRITE) && sock_is_hung_up(fd)) {
-        watch->ready |= WATCH_END;
-    }
     watch->on_ready(watch);
 }
 
@@ -189,10 +187,15 @@ bool watch_is_started(const struct watch *watch)
 static void on_timeout(evutil_socket_t fd, short what, void *arg)
 {
     struct timer *timer = arg;
+    uint64_t now_ms = loop_now_ms(timer->loop);
 
     (void)fd;
     (void)what;
     timer->armed = false;
+    /* libevent waits by a coarse clock, which may be some milliseconds behind ours. */
+    if (now_ms < timer->due_ms && timer_start(timer, timer->due_ms - now_ms) == 0) {
+        return;
+    }
     timer->on_due(timer);
 }
 

@@ -56,6 +56,10 @@ static int begin_record(struct front *front, size_t len)
     uint8_t header[FCGI_HEADER_SIZE];
     ssize_t sent;
 
+    if (front->is_scgi) {
+        front->owed_bytes = len;
+        return 0;
+    }
     fcgi_header_write(header, FCGI_STDOUT, front->request_id, (uint16_t)len, 0);
     sent = send(front->fd, header, sizeof(header), MSG_MORE | MSG_NOSIGNAL | MSG_DONTWAIT);
     if (sent < 0) {

@@ -85,7 +85,7 @@ static void on_timer(struct timer *timer)
     }
 }
 
-int exchange_new(struct relay *relay, int fd, bool is_unix)
+int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi)
 {
     struct exchange *exchange = calloc(1, sizeof(*exchange));
     int error;
@@ -98,7 +98,7 @@ int exchange_new(struct relay *relay, int fd, bool is_unix)
     exchange->idle_since_ms = loop_now_ms(relay->loop);
     timer_init(&exchange->timer, relay->loop, on_timer);
     task_init(&exchange->task, on_task);
-    error = front_init(&exchange->front, relay, fd, is_unix, on_front_ready);
+    error = front_init(&exchange->front, relay, fd, is_unix, is_scgi, on_front_ready);
     if (error != 0) {
         free(exchange);
         return error;
@@ -190,32 +190,15 @@ void exchange_release_worker(struct exchange *exchange)
     }
 }
 
-/* Bytes for the web server behind everything that is on its way already. */
-static int queue(struct exchange *exchange, struct span bytes)
+bool exchange_queue_stdout(struct exchange *exchange, struct span content)
 {
     struct gather *gather = &exchange->relay->gather;
 
-    if (gather->outq == &exchange->front.out) {
-        int error = gather_flush(gather);
-
-        if (error != 0) {
-            return error;
-        }
-    }
-    return buf_append_span(&exchange->front.out.kept, bytes);
-}
-
-bool exchange_queue_stdout(struct exchange *exchange, struct span content)
-{
-    while (content.len > 0) {
-        struct span part = span_take(&content, FCGI_CONTENT_MAX);
-        uint8_t header[FCGI_HEADER_SIZE];
-
-        fcgi_header_write(header, FCGI_STDOUT, exchange->front.request_id, (uint16_t)part.len, 0);
-        if (queue(exchange, span_of(header, sizeof(header))) != 0 || queue(exchange, part) != 0) {
-            exchange_leave(exchange);
-            return false;
-        }
+    /* Behind everything that is on its way already. */
+    if ((gather->outq == &exchange->front.out && gather_flush(gather) != 0) ||
+        front_queue_stdout(&exchange->front, content) != 0) {
+        exchange_leave(exchange);
+        return false;
     }
     return true;
 }
@@ -359,7 +342,7 @@ static void finish_drain(struct exchange *exchange)
 static void set_timer(struct exchange *exchange)
 {
     const struct relay_options *options = exchange->relay->options;
-    bool in_head = exchange->front.is_active || !fcgi_reader_at_boundary(&exchange->front.reader);
+    bool in_head = front_is_in_head(&exchange->front);
     int error = 0;
 
     if (in_head && !exchange->is_timing_head && options->header_timeout_ms > 0) {

@@ -87,7 +87,7 @@ struct exchange {
 };
 
 /* Takes fd on success. 0 or -ENOMEM. */
-int exchange_new(struct relay *relay, int fd, bool is_unix);
+int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi);
 /* Closes the connection at once, with everything that belongs to it. */
 void exchange_close(struct exchange *exchange);
 /* Really frees; only the relay's reaper and relay_free call it. */

@@ -32,9 +32,6 @@ static void wait_for_build(struct exchange *exchange)
     exchange_change_state(exchange, EXCHANGE_BUILD);
     capture_deinit(&request->capture);
     buf_clear(&exchange->front.params);
-    /* Whoever left together with the last bytes of the request is found now, not in a minute. */
-    exchange->front.watch.ready |= WATCH_READ;
-    task_defer(&exchange->task, exchange->relay->loop);
     if (exchange->worker != NULL) {
         worker_set_timeout(exchange->worker, exchange->relay->options->finish_timeout_ms);
     }
@@ -222,7 +219,9 @@ static void on_truncated(struct exchange *exchange)
 {
     struct front *front = &exchange->front;
     const struct delivery *delivery = &exchange->request->delivery;
-    bool is_last_record = delivery->offset + front->owed_bytes >= delivery->end;
+    /* SCGI has no END_REQUEST: the close alone must tell. */
+    bool is_last_record =
+        front->is_scgi || delivery->offset + front->owed_bytes >= delivery->end;
 
     log_error(exchange->relay->log, "artifact became shorter or unreadable while being sent",
               log_str("request_id", exchange->request->build_id),

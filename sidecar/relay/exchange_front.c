@@ -25,6 +25,9 @@ static bool takes_input(const struct exchange *exchange)
 {
     const struct front *front = &exchange->front;
 
+    if (buf_length(&front->control) > 0) {
+        return false; /* who does not read our answers is asked no more questions */
+    }
     if (exchange->state == EXCHANGE_PARAMS) {
         return outq_is_empty(&front->out);
     }
@@ -432,21 +435,6 @@ static void flush_to_worker(struct exchange *exchange)
     gather_begin(gather, NULL);
 }
 
-/*
- * A short read that ends a request has emptied the socket: the next attempt to read can wait for
- * the next event. (Before the end of a request it cannot: the event may have told of a reset
- * together with the bytes, and would not come again.)
- */
-static void skip_empty_read(struct exchange *exchange, size_t got)
-{
-    struct front *front = &exchange->front;
-
-    if (got < RELAY_READ_SIZE && front->is_active && front->body_ended &&
-        (front->watch.ready & WATCH_END) == 0) {
-        watch_clear(&front->watch, WATCH_READ);
-    }
-}
-
 /* Looks through one read. False: the rest has been put back, or nothing more is to be done. */
 static bool consume(struct exchange *exchange, struct span input)
 {
@@ -522,7 +510,6 @@ void exchange_process_front(struct exchange *exchange)
         if (!consume(exchange, input)) {
             return;
         }
-        skip_empty_read(exchange, input.len);
     }
     if (result < 0) {
         on_input_end(exchange, result);

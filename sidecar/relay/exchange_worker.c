@@ -12,8 +12,6 @@
 
 /* So that one response does not hold up the other exchanges of the thread. */
 #define WORKER_READS_PER_TURN 8
-/* HAProxy 2.6.12 crashed on error output of 60 kB in one record. */
-#define STDERR_RECORD_MAX 4096
 
 static void on_worker_ready(void *owner)
 {
@@ -82,16 +80,6 @@ void exchange_on_worker_death(struct exchange *exchange, int error)
     }
 }
 
-/* A record of its own for bytes that lie anywhere until the round ends. */
-static void add_record(struct exchange *exchange, uint8_t type, struct span content)
-{
-    struct gather *gather = &exchange->relay->gather;
-
-    fcgi_header_write(gather_add_small(gather, FCGI_HEADER_SIZE), type, exchange->front.request_id,
-                      (uint16_t)content.len, 0);
-    gather_add(gather, content.ptr, content.len);
-}
-
 /*
  * The rest of the current record, of which rest is here, begins a record of the front's. in_place:
  * the FCGI_HEADER_SIZE bytes before it are no part of anything that is still to be sent.
@@ -100,19 +88,12 @@ static void pass_rest(struct exchange *exchange, struct span rest, bool in_place
 {
     struct gather *gather = &exchange->relay->gather;
     size_t total = rest.len + exchange->worker->reader.content_left;
-    uint8_t *header;
+    uint8_t *place = in_place ? (uint8_t *)(uintptr_t)rest.ptr - FCGI_HEADER_SIZE : NULL;
 
-    if (total == 0) {
-        return;
+    if (total > 0) {
+        front_add_begin(&exchange->front, gather, place, total);
+        gather_add(gather, rest.ptr, rest.len);
     }
-    if (in_place) {
-        header = (uint8_t *)(uintptr_t)rest.ptr - FCGI_HEADER_SIZE;
-        gather_add(gather, header, FCGI_HEADER_SIZE);
-    } else {
-        header = gather_add_small(gather, FCGI_HEADER_SIZE);
-    }
-    fcgi_header_write(header, FCGI_STDOUT, exchange->front.request_id, (uint16_t)total, 0);
-    gather_add(gather, rest.ptr, rest.len);
 }
 
 static void begin_relay(struct exchange *exchange)
@@ -247,8 +228,10 @@ static void on_head_content(struct exchange *exchange, struct span content)
 
 static void add_stderr(struct exchange *exchange, struct span content)
 {
-    while (content.len > 0) {
-        add_record(exchange, FCGI_STDERR, span_take(&content, STDERR_RECORD_MAX));
+    if (exchange->front.is_scgi) {
+        log_info(exchange->relay->log, "PHP error output", log_span("stderr", content));
+    } else {
+        front_add_stderr(&exchange->front, &exchange->relay->gather, content);
     }
 }
 
@@ -259,11 +242,9 @@ static void on_record(struct exchange *exchange, const uint8_t *behind_header)
 
     exchange->worker->end_length = 0;
     if (header->type == FCGI_STDOUT && exchange->state == EXCHANGE_RELAY) {
-        uint8_t *place = (uint8_t *)(uintptr_t)behind_header - FCGI_HEADER_SIZE;
-
-        fcgi_header_write(place, FCGI_STDOUT, exchange->front.request_id, header->content_length,
-                          0);
-        gather_add(&exchange->relay->gather, place, FCGI_HEADER_SIZE);
+        front_add_begin(&exchange->front, &exchange->relay->gather,
+                        (uint8_t *)(uintptr_t)behind_header - FCGI_HEADER_SIZE,
+                        header->content_length);
     }
 }
 
@@ -328,8 +309,7 @@ static void relay_end(struct exchange *exchange, struct fcgi_end end)
             begin_relay(exchange);
         }
     }
-    fcgi_end_write(gather_add_small(gather, FCGI_FIXED_RECORD_SIZE), exchange->front.request_id,
-                   end.app_status, end.protocol_status);
+    front_add_end(&exchange->front, gather, end);
     if (gather_flush(gather) != 0) {
         exchange_leave(exchange);
         return;

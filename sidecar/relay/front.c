@@ -8,27 +8,35 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "fcgi/params.h"
 #include "fcgi/writer.h"
 #include "sidecar/relay/relay.h"
 
 /* More than a turn can leave unsent: one read of the worker, with headers, and an answer of ours
  * with PHP's headers in it. */
 #define FRONT_KEPT_MAX (1024 * 1024)
-/* Answers to management records that may wait at once; who asks for more does not read. */
-#define FRONT_CONTROL_MAX 4096
+/* Answers to one read full of management records: an empty one of an unknown type, 8 bytes, gets
+ * the longest answer for its length, 16. Nothing more is read before they are gone. */
+#define FRONT_CONTROL_MAX ((size_t)RELAY_READ_SIZE * 2 + PARAMS_VALUES_MAX + FCGI_HEADER_SIZE)
+/* HAProxy 2.6.12 crashed on error output of 60 kB in one record. */
+#define STDERR_RECORD_MAX 4096
 /* Longest GET_VALUES that is understood: the three known names need under 60 bytes. */
 #define FRONT_VALUES_MAX 1024
 
-int front_init(struct front *front, struct relay *relay, int fd, bool is_unix,
+int front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi,
                void (*on_ready)(struct watch *watch))
 {
     int error;
 
     front->is_unix = is_unix;
+    front->is_scgi = is_scgi;
     buf_init(&front->params, relay->options->max_params_size);
     buf_init(&front->values, FRONT_VALUES_MAX);
     buf_init(&front->control, FRONT_CONTROL_MAX);
     fcgi_reader_init(&front->reader);
+    if (is_scgi) {
+        front_scgi_init(front, relay);
+    }
     error = watch_start(&front->watch, relay->loop, fd, WATCH_READ | WATCH_WRITE, on_ready);
     if (error != 0) {
         return error;
@@ -55,6 +63,19 @@ int front_read(struct front *front, struct relay *relay, struct span *input)
                                  : relay_receive(&front->watch, relay_read_buffer(relay), input);
 }
 
+enum front_event front_next(struct front *front, struct relay *relay, struct span *input,
+                            struct span *body)
+{
+    return front->is_scgi ? front_scgi_next(front, relay, input, body)
+                          : front_fcgi_next(front, relay, input, body);
+}
+
+bool front_is_in_head(const struct front *front)
+{
+    return !front->params_ended &&
+           (front->is_active || !fcgi_reader_at_boundary(&front->reader));
+}
+
 void front_end_request(struct front *front)
 {
     front->is_active = false;
@@ -79,10 +100,64 @@ void front_add_control(struct front *front, struct gather *gather)
     }
 }
 
+void front_add_begin(struct front *front, struct gather *gather, uint8_t *place, size_t total)
+{
+    if (front->is_scgi) {
+        return;
+    }
+    if (place != NULL) {
+        gather_add(gather, place, FCGI_HEADER_SIZE);
+    } else {
+        place = gather_add_small(gather, FCGI_HEADER_SIZE);
+    }
+    fcgi_header_write(place, FCGI_STDOUT, front->request_id, (uint16_t)total, 0);
+}
+
+void front_add_stderr(struct front *front, struct gather *gather, struct span content)
+{
+    while (content.len > 0 && !front->is_scgi) {
+        struct span part = span_take(&content, STDERR_RECORD_MAX);
+
+        fcgi_header_write(gather_add_small(gather, FCGI_HEADER_SIZE), FCGI_STDERR,
+                          front->request_id, (uint16_t)part.len, 0);
+        gather_add(gather, part.ptr, part.len);
+    }
+}
+
+void front_add_end(struct front *front, struct gather *gather, struct fcgi_end end)
+{
+    if (!front->is_scgi) {
+        fcgi_end_write(gather_add_small(gather, FCGI_FIXED_RECORD_SIZE), front->request_id,
+                       end.app_status, end.protocol_status);
+    }
+}
+
+int front_queue_stdout(struct front *front, struct span content)
+{
+    int error = 0;
+
+    while (error == 0 && content.len > 0) {
+        struct span part = span_take(&content, FCGI_CONTENT_MAX);
+        uint8_t header[FCGI_HEADER_SIZE];
+
+        if (!front->is_scgi) {
+            fcgi_header_write(header, FCGI_STDOUT, front->request_id, (uint16_t)part.len, 0);
+            error = buf_append(&front->out.kept, header, sizeof(header));
+        }
+        if (error == 0) {
+            error = buf_append_span(&front->out.kept, part);
+        }
+    }
+    return error;
+}
+
 int front_queue_end(struct front *front, uint32_t app_status, uint8_t protocol_status)
 {
     uint8_t record[FCGI_FIXED_RECORD_SIZE];
 
+    if (front->is_scgi) {
+        return 0;
+    }
     fcgi_end_write(record, front->request_id, app_status, protocol_status);
     return buf_append(&front->out.kept, record, sizeof(record));
 }

@@ -30,6 +30,7 @@ struct front {
     struct watch watch;
     int fd;
     bool is_unix;
+    bool is_scgi;
     bool is_input_ended; /* the web server has ended its direction */
 
     /* The request that is open, from BEGIN_REQUEST to END_REQUEST. */
@@ -38,7 +39,8 @@ struct front {
     bool params_ended;
     bool body_ended;
     uint16_t request_id;
-    struct buf params; /* name-value pairs as they came */
+    struct buf params; /* name-value pairs; of an SCGI request, its head until it is complete */
+    uint64_t body_left; /* of an SCGI request */
 
     struct fcgi_reader reader;
     uint8_t fixed_length; /* of the body of fixed size that is being read */
@@ -51,7 +53,7 @@ struct front {
 };
 
 /* Takes fd on success. 0 or -ENOMEM. */
-int front_init(struct front *front, struct relay *relay, int fd, bool is_unix,
+int front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi,
                void (*on_ready)(struct watch *watch));
 /* Closes the connection and frees everything. */
 void front_deinit(struct front *front);
@@ -68,6 +70,16 @@ int front_read(struct front *front, struct relay *relay, struct span *input);
 enum front_event front_next(struct front *front, struct relay *relay, struct span *input,
                             struct span *body);
 
+/* The codecs behind front_next, and what SCGI needs beyond the common beginning. */
+enum front_event front_fcgi_next(struct front *front, struct relay *relay, struct span *input,
+                                 struct span *body);
+enum front_event front_scgi_next(struct front *front, struct relay *relay, struct span *input,
+                                 struct span *body);
+void front_scgi_init(struct front *front, const struct relay *relay);
+
+/* True while the first byte of a request's head has come and its last has not. */
+bool front_is_in_head(const struct front *front);
+
 /* The request is over for the web server: whatever still comes of it is dropped. */
 void front_end_request(struct front *front);
 
@@ -78,6 +90,20 @@ bool front_is_gone(const struct front *front);
 /* Sends records of ours that wait, in a round that is open for front->out, unless a record is still
  * being sent: then they wait for its end. */
 void front_add_control(struct front *front, struct gather *gather);
+/*
+ * The answer's framing, into a round that is open for front->out. Content is borrowed until the round
+ * ends. Over SCGI content goes out as it is, and there is no error output and no END_REQUEST: that is
+ * the close.
+ *
+ * front_add_begin announces total bytes of STDOUT, of which the caller adds what it has and owes
+ * the rest. place: FCGI_HEADER_SIZE bytes in front of the content that may be overwritten, or NULL.
+ */
+void front_add_begin(struct front *front, struct gather *gather, uint8_t *place, size_t total);
+void front_add_stderr(struct front *front, struct gather *gather, struct span content);
+void front_add_end(struct front *front, struct gather *gather, struct fcgi_end end);
+
+/* The same for bytes that are not in a round: behind everything that is kept. 0 or -errno. */
+int front_queue_stdout(struct front *front, struct span content);
 /* Queues the END_REQUEST that ends the open request. 0 or -errno. */
 int front_queue_end(struct front *front, uint32_t app_status, uint8_t protocol_status);
 

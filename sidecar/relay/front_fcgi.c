@@ -189,8 +189,8 @@ static enum front_event on_record_end(struct front *front, const struct relay *r
     }
 }
 
-enum front_event front_next(struct front *front, struct relay *relay, struct span *input,
-                            struct span *body)
+enum front_event front_fcgi_next(struct front *front, struct relay *relay, struct span *input,
+                                 struct span *body)
 {
     enum front_event event = FRONT_NEED_DATA;
     struct span content;

@@ -136,7 +136,7 @@ static bool accept_one(struct relay_listener *listener)
         }
         sock_set_nodelay(fd);
     }
-    if (exchange_new(relay, fd, listener->is_unix) != 0) {
+    if (exchange_new(relay, fd, listener->is_unix, listener->is_scgi) != 0) {
         close(fd);
         pause_accepting(relay, ENOMEM);
         return false;
@@ -301,6 +301,7 @@ static int add_listeners(struct relay *relay, const struct relay_init *init)
             .relay = relay,
             .fd = init->listeners[i],
             .is_unix = is_unix_listener(init->listeners[i]),
+            .is_scgi = i + init->scgi_count >= init->listener_count,
         };
     }
     return start_accepting(relay);

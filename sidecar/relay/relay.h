@@ -36,6 +36,7 @@ struct relay_listener {
     struct watch watch;
     int fd; /* borrowed from the parent process */
     bool is_unix;
+    bool is_scgi;
 };
 
 struct relay_init {
@@ -50,6 +51,7 @@ struct relay_init {
     struct stats *stats;
     const int *listeners;
     size_t listener_count;
+    size_t scgi_count; /* that many of the listeners, the last ones, speak SCGI */
     /* Called once, in the relay's thread, when it has been told to drain and nothing is left. */
     void (*on_drained)(struct relay *relay, void *owner);
     void *owner;

@@ -72,8 +72,10 @@ def test_a_body_and_an_answer_pass_whole(stack, size):
     assert got.stdin == body
     assert got.get("CONTENT_LENGTH") == str(size) and got.get("REQUEST_METHOD") == "POST"
     assert got.get("SCGI") is None, "the mark of the protocol is no variable of the request"
-    worker.answer(b"Content-Type: text/plain\r\n\r\n" + page)
+    sender = threading.Thread(target=worker.answer, args=(b"Content-Type: text/plain\r\n\r\n" + page,))
+    sender.start()
     assert read_answer(client).stdout == b"Content-Type: text/plain\r\n\r\n" + page
+    sender.join()
 
 
 def test_a_request_in_single_bytes(stack):
