@@ -340,9 +340,15 @@ client_max_body_size 0;
 
     def sidecar_child(self):
         """The pid of the process that does the work."""
-        path = Path(f"/proc/{self.sidecar.pid}/task/{self.sidecar.pid}/children")
-        children = path.read_text().split()
-        return int(children[-1]) if children else None
+        children = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            if fields[0] != "Z" and int(fields[1]) == self.sidecar.pid:
+                children.append(int(stat.parent.name))
+        return max(children, default=None)
 
     def builds(self):
         """What the stand-in has received, in order."""
