@@ -14,8 +14,8 @@ struct app_init {
     const int *listeners; /* open and listening; borrowed */
     size_t listener_count;
     size_t scgi_count; /* that many of them, the last ones, speak SCGI */
-    int log_fd;     /* lines go here; nonblocking */
-    int control_fd; /* to the parent: a byte when ready; its end means that the parent is gone */
+    int log_fd;        /* lines go here; nonblocking */
+    int control_fd;    /* to the parent: a byte when ready; its end means that the parent is gone */
 };
 
 /*

@@ -12,7 +12,7 @@
 struct listeners {
     int *fds;
     struct sock_address *addresses; /* of the same numbers; owned */
-    size_t count; /* those of FastCGI first, then those of SCGI */
+    size_t count;                   /* those of FastCGI first, then those of SCGI */
 };
 
 /*

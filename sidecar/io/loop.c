@@ -116,7 +116,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     /* A reset comes as READ and WRITE and as nothing else (libevent 2.1, epoll.c:epoll_dispatch):
-     * whoever reads until EAGAIN learns of it, and to ask here would cost a call for every event. */
+     * whoever reads until EAGAIN learns of it, and to ask here would cost a call for every event.
+     * */
     watch->ready |= ready_of(what);
     watch->on_ready(watch);
 }

@@ -23,7 +23,8 @@
 #define EDGE(state) (1u << (EXCHANGE_##state))
 /* Every state may also go to ENDED or DRAIN (an answer of ours) and to CLOSED. */
 static const unsigned edges[EXCHANGE_STATES] = {
-    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) |
+                        EDGE(CLOSED),
     [EXCHANGE_SPOOL] = EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_QUEUED] = EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_CONNECT] = EDGE(HEAD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
@@ -38,8 +39,8 @@ static const unsigned edges[EXCHANGE_STATES] = {
 };
 
 static const char *const state_names[EXCHANGE_STATES] = {
-    "params", "spool",   "queued",   "connect", "head",  "relay",  "capture",
-    "build",  "deliver", "ended",   "drain", "closed",
+    "params",  "spool", "queued",  "connect", "head",  "relay",
+    "capture", "build", "deliver", "ended",   "drain", "closed",
 };
 
 const char *exchange_state_name(enum exchange_state state)

@@ -220,8 +220,7 @@ static void on_truncated(struct exchange *exchange)
     struct front *front = &exchange->front;
     const struct delivery *delivery = &exchange->request->delivery;
     /* SCGI has no END_REQUEST: the close alone must tell. */
-    bool is_last_record =
-        front->is_scgi || delivery->offset + front->owed_bytes >= delivery->end;
+    bool is_last_record = front->is_scgi || delivery->offset + front->owed_bytes >= delivery->end;
 
     log_error(exchange->relay->log, "artifact became shorter or unreadable while being sent",
               log_str("request_id", exchange->request->build_id),

@@ -72,8 +72,7 @@ enum front_event front_next(struct front *front, struct relay *relay, struct spa
 
 bool front_is_in_head(const struct front *front)
 {
-    return !front->params_ended &&
-           (front->is_active || !fcgi_reader_at_boundary(&front->reader));
+    return !front->params_ended && (front->is_active || !fcgi_reader_at_boundary(&front->reader));
 }
 
 void front_end_request(struct front *front)

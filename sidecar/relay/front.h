@@ -39,7 +39,7 @@ struct front {
     bool params_ended;
     bool body_ended;
     uint16_t request_id;
-    struct buf params; /* name-value pairs; of an SCGI request, its head until it is complete */
+    struct buf params;  /* name-value pairs; of an SCGI request, its head until it is complete */
     uint64_t body_left; /* of an SCGI request */
 
     struct fcgi_reader reader;
@@ -91,9 +91,9 @@ bool front_is_gone(const struct front *front);
  * being sent: then they wait for its end. */
 void front_add_control(struct front *front, struct gather *gather);
 /*
- * The answer's framing, into a round that is open for front->out. Content is borrowed until the round
- * ends. Over SCGI content goes out as it is, and there is no error output and no END_REQUEST: that is
- * the close.
+ * The answer's framing, into a round that is open for front->out. Content is borrowed until the
+ * round ends. Over SCGI content goes out as it is, and there is no error output and no END_REQUEST:
+ * that is the close.
  *
  * front_add_begin announces total bytes of STDOUT, of which the caller adds what it has and owes
  * the rest. place: FCGI_HEADER_SIZE bytes in front of the content that may be overwritten, or NULL.

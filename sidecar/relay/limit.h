@@ -3,8 +3,8 @@
 #define SIDECAR_RELAY_LIMIT_H
 
 /*
- * How many connections to PHP-FPM there may be at once ([php_fpm] max_connections), counted over all
- * relay threads, and the queue of those who wait for one: first come, first served.
+ * How many connections to PHP-FPM there may be at once ([php_fpm] max_connections), counted over
+ * all relay threads, and the queue of those who wait for one: first come, first served.
  *
  * A place is taken and given back without a lock as long as nobody waits; the lock covers the queue
  * alone. Without a maximum there is no struct limit at all.
@@ -24,11 +24,11 @@ struct limit {
 
 /* One who waits; it is also the message that tells him his turn. */
 struct limit_waiter {
-    struct mail mail;  /* first */
-    struct list link;  /* in the queue, under the limit's lock */
+    struct mail mail; /* first */
+    struct list link; /* in the queue, under the limit's lock */
     struct mailbox *reply_to;
-    uint64_t number;   /* the waiter's own, by which he recognises the message */
-    bool is_queued;    /* under lock; false: the message is on its way or has come */
+    uint64_t number; /* the waiter's own, by which he recognises the message */
+    bool is_queued;  /* under lock; false: the message is on its way or has come */
 };
 
 void limit_init(struct limit *limit, unsigned max);
@@ -39,8 +39,9 @@ void limit_deinit(struct limit *limit);
 bool limit_take(struct limit *limit);
 
 /*
- * Joins the queue. The waiter's mail arrives at reply_to when it is his turn: a place is taken then,
- * and the object is the receiver's. 0 with *waiter, borrowed until the mail has come, or -ENOMEM.
+ * Joins the queue. The waiter's mail arrives at reply_to when it is his turn: a place is taken
+ * then, and the object is the receiver's. 0 with *waiter, borrowed until the mail has come, or
+ * -ENOMEM.
  */
 int limit_wait(struct limit *limit, struct mailbox *reply_to, uint64_t number,
                struct limit_waiter **waiter);

@@ -17,7 +17,7 @@
 #define WORKER_RETRY_MS 10
 
 static void on_worker_timer(struct timer *timer);
-static void on_linger(struct task *task);
+static void on_task(struct task *task);
 static void on_worker_ready(struct watch *watch);
 
 int worker_new(struct worker **worker, struct relay *relay, const struct worker_events *events,
@@ -37,7 +37,7 @@ int worker_new(struct worker **worker, struct relay *relay, const struct worker_
     fcgi_reader_init(&made->reader);
     outq_init(&made->out, &made->watch, relay->options->max_params_size * 2 + WORKER_KEPT_EXTRA);
     timer_init(&made->timer, relay->loop, on_worker_timer);
-    task_init(&made->task, on_linger);
+    task_init(&made->task, on_task);
     list_init(&made->link);
     *worker = made;
     return 0;
@@ -99,6 +99,7 @@ void worker_free(struct worker *worker)
         return;
     }
     worker_close(worker);
+    outq_deinit(&worker->out); /* what came in after a close within the round */
     task_stop(&worker->task);
     list_remove(&worker->link);
     free(worker);
@@ -106,10 +107,14 @@ void worker_free(struct worker *worker)
 
 void worker_set_timeout(struct worker *worker, uint64_t delay_ms)
 {
+    if (worker->state == WORKER_CLOSED) {
+        return;
+    }
     if (delay_ms == 0) {
         timer_stop(&worker->timer);
     } else if (timer_start(&worker->timer, delay_ms) != 0) {
         worker_close(worker);
+        task_defer(&worker->task, worker->relay->loop); /* tells the owner */
     }
 }
 
@@ -280,9 +285,15 @@ static void linger_on(struct worker *worker)
     }
 }
 
-static void on_linger(struct task *task)
+static void on_task(struct task *task)
 {
-    linger_on(list_entry(task, struct worker, task));
+    struct worker *worker = list_entry(task, struct worker, task);
+
+    if (worker->owner == NULL) {
+        linger_on(worker);
+    } else {
+        worker->events->on_failure(worker->owner, WORKER_OUT_OF_MEMORY);
+    }
 }
 
 static void on_worker_ready(struct watch *watch)

@@ -26,11 +26,11 @@ enum worker_state {
 };
 
 enum worker_failure {
-    WORKER_UNREACHABLE,   /* no address took the connection: no socket, refused */
-    WORKER_BACKLOG_FULL,  /* full past connect_timeout */
+    WORKER_UNREACHABLE,     /* no address took the connection: no socket, refused */
+    WORKER_BACKLOG_FULL,    /* full past connect_timeout */
     WORKER_QUEUED_TOO_LONG, /* past queue_timeout */
-    WORKER_TIMED_OUT,     /* its timer: response_timeout or finish_timeout */
-    WORKER_OUT_OF_MEMORY, /* of ours, or of descriptors */
+    WORKER_TIMED_OUT,       /* its timer: response_timeout or finish_timeout */
+    WORKER_OUT_OF_MEMORY,   /* of ours, or of descriptors */
 };
 
 struct worker_events {
@@ -52,7 +52,7 @@ struct worker {
     uint8_t end_body[FCGI_BODY_SIZE];
     struct outq out;
     struct timer timer;
-    struct task task; /* goes on reading while it lingers */
+    struct task task; /* goes on reading while it lingers; before that: tells of a failure */
     const struct sock_address *address;
     size_t tried;           /* addresses tried in this round */
     uint64_t connect_by_ms; /* loop time */
@@ -71,9 +71,9 @@ bool worker_take_place(struct worker *worker);
 void worker_give_place(struct worker *worker);
 
 /*
- * Begins to connect, with a place taken; what was queued in worker->out goes first. Retries by itself; the events tell
- * how it ends. They never come from within this call, except on_failure's reasons that are returned
- * here: 0, or a negative enum worker_failure - 1.
+ * Begins to connect, with a place taken; what was queued in worker->out goes first. Retries by
+ * itself; the events tell how it ends. They never come from within this call, except on_failure's
+ * reasons that are returned here: 0, or a negative enum worker_failure - 1.
  */
 int worker_connect(struct worker *worker);
 
@@ -84,7 +84,10 @@ static inline bool worker_is_connected(const struct worker *worker)
     return worker->state == WORKER_CONNECTED;
 }
 
-/* Fires on_failure(WORKER_TIMED_OUT) after delay_ms, unless stopped; 0 stops it. */
+/*
+ * Fires on_failure(WORKER_TIMED_OUT) after delay_ms, unless stopped; 0 stops it. Where no timer is to
+ * be had, the connection is closed and on_failure(WORKER_OUT_OF_MEMORY) comes at the end of the turn.
+ */
 void worker_set_timeout(struct worker *worker, uint64_t delay_ms);
 
 /*
