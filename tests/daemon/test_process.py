@@ -170,16 +170,6 @@ def test_the_effective_configuration_is_printed_as_ini(folder):
     assert second.stdout == first.stdout
 
 
-@pytest.mark.parametrize("text,key", [
-    ("[cache]\nenabled = yes\n", "[cache] enabled"),
-    ("[artifact]\nartifact_url = http://velox:9000{path}\n", "[artifact] artifact_url"),
-])
-def test_what_deserves_a_warning_gets_one_and_is_no_mistake(folder, text, key):
-    result = check(folder, text)
-    assert result.returncode == 0
-    assert [line for line in result.stderr.splitlines() if "warning" in line and key in line], result.stderr
-
-
 @pytest.mark.parametrize("listener", ["unix:{folder}/no/such/folder.sock", "127.0.0.1:{port}", "192.0.2.1:9000",
                                       "unix:{folder}/a-file"])
 def test_a_listener_that_cannot_be_had_is_71(folder, listener):
@@ -225,6 +215,7 @@ def test_the_mode_of_the_socket(start, mode):
 
 def test_the_pid_file_is_the_parents(start):
     stack = start(sidecar={"pid_file": "{folder}/pid"})
+    wait_until(lambda: os.path.exists(f"{stack.folder}/pid"), "the file")
     with open(f"{stack.folder}/pid") as file:
         assert int(file.read()) == stack.sidecar.process.pid
     stack.sidecar.stop()
