@@ -37,6 +37,7 @@ struct sim {
     unsigned relay_count;
     unsigned front_limit;
     int fpm_backlog; /* -1: no PHP-FPM listens */
+    size_t artifact_size;
 
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;
@@ -84,6 +85,8 @@ void sim_stop(struct sim *sim);
 void sim_run(struct sim *sim);
 /* Lets delay_ms pass, from one timer that is due to the next. */
 void sim_pass(struct sim *sim, uint64_t delay_ms);
+/* Where an allocation has failed, things may have begun later: gives builds the time to end. */
+void sim_settle(struct sim *sim);
 
 struct sim_front *sim_connect(struct sim *sim);
 struct sim_front *sim_connect_to(struct sim *sim, unsigned relay);
