@@ -86,16 +86,17 @@ static int append_pair(struct buf *params, const char *name, const char *value)
     struct span name_span = span_of_string(name);
     struct span value_span = span_of_string(value);
     size_t size = params_size(name_span.len, value_span.len);
+    size_t max = params->max;
     uint8_t *room;
     int error;
 
-    /* Ours do not count against the web server's maximum. */
-    params->max += size;
+    /* Ours do not count against the web server's maximum, which earlier ones may have passed. */
+    params->max = buf_length(params) + size;
     error = buf_reserve(params, size, &room);
     if (error == 0) {
         buf_commit(params, params_write(room, name_span, value_span));
     }
-    params->max -= size;
+    params->max = max;
     return error;
 }
 
