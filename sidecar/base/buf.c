@@ -65,7 +65,7 @@ int buf_reserve(struct buf *buf, size_t len, uint8_t **room)
 {
     size_t length = buf_length(buf);
 
-    if (len > buf->max - length) {
+    if (length > buf->max || len > buf->max - length) { /* whose maximum was lowered since */
         return -ENOBUFS;
     }
     if (len > buf->size - buf->end) {
