@@ -373,9 +373,9 @@ int app_run(const struct app_init *init)
         error = start_threads(app);
     }
     if (error == 0) {
+        tell_ready(app);
         log_info(&app->log, "ready", log_uint("threads", app->relay_count),
                  log_uint("listeners", init->listener_count), log_int("pid", getpid()));
-        tell_ready(app);
         loop_run(app->loop);
     } else {
         log_error(&app->log, "cannot start", log_errno("error", error));

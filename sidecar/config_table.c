@@ -39,7 +39,6 @@ static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "evi
 
 static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
-static const char pending_stall[] = "does not watch for stalled transfers yet";
 static const char pending_failures[] = "does not remember failures yet";
 static const char pending_policy[] = "has no policy yet";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
@@ -80,8 +79,7 @@ static const struct config_key config_keys[] = {
     { "listen", "max_connections", NUMBER(relay.front_max_connections), .standard = "0" },
     { "listen", "idle_timeout", DURATION(relay.idle_timeout_ms), .standard = "10m" },
     { "listen", "header_timeout", DURATION(relay.header_timeout_ms), .standard = "10s" },
-    { "listen", "stall_timeout", DURATION(relay.stall_timeout_ms), .standard = "0",
-      .pending = pending_stall },
+    { "listen", "stall_timeout", DURATION(relay.stall_timeout_ms), .standard = "0" },
     { "listen", "max_params_size", SIZE(relay.max_params_size), .standard = "256K" },
 
     { "php_fpm", "address", CONFIG_ADDRESSES, LIST(relay.addresses, relay.address_count),

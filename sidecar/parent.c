@@ -248,8 +248,8 @@ static void on_child_end(struct parent *parent, pid_t pid, int status)
     if (parent->is_stopping) {
         return;
     }
-    if (!parent->was_ready) {
-        /* The first start: the reason is in the log, and trying again would not help. */
+    if (!parent->was_ready && WIFEXITED(status) && WEXITSTATUS(status) == EX_OSERR) {
+        /* It cannot start: the reason is in the log, and trying again would not help. */
         parent->exit_code = EX_OSERR;
         parent->is_stopping = true;
         return;

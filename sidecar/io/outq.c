@@ -11,6 +11,7 @@
 void outq_init(struct outq *outq, struct watch *watch, size_t max)
 {
     outq->watch = watch;
+    outq->sent_bytes = 0;
     buf_init(&outq->kept, max);
 }
 
@@ -32,6 +33,7 @@ static ssize_t send_pieces(struct outq *outq, const struct iovec *pieces, size_t
         sent = sendmsg(outq->watch->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent >= 0) {
+        outq->sent_bytes += (uint64_t)sent;
         return sent;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK) {

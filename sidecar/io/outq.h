@@ -23,6 +23,7 @@
 struct outq {
     struct watch *watch; /* borrowed; its WATCH_WRITE bit says whether sending may succeed */
     struct buf kept;
+    uint64_t sent_bytes; /* since outq_init */
 };
 
 struct gather {

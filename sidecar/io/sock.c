@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static const char sock_unix_prefix[] = "unix:";
@@ -311,6 +313,13 @@ bool sock_is_hung_up(int fd)
     struct pollfd poll_fd = { .fd = fd, .events = 0 };
 
     return poll(&poll_fd, 1, 0) > 0 && (poll_fd.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+uint64_t sock_unread_by_peer(int fd)
+{
+    int bytes = 0;
+
+    return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0 ? (uint64_t)bytes : 0;
 }
 
 void sock_set_nodelay(int fd)

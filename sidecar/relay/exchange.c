@@ -64,25 +64,84 @@ static void on_task(struct task *task)
     exchange_pump(list_entry(task, struct exchange, task));
 }
 
+/* Bytes that have passed between us and the web server, in either direction. What lies in the
+ * socket's buffer has not: a unix socket lets us send again only when most of it has been read. */
+static uint64_t passed_bytes(const struct exchange *exchange)
+{
+    const struct front *front = &exchange->front;
+    uint64_t delivered = exchange->request == NULL ? 0 : exchange->request->delivery.offset;
+
+    return front->received_bytes + front->out.sent_bytes + delivered -
+           sock_unread_by_peer(front->fd);
+}
+
+static bool waits_for_front(const struct exchange *exchange)
+{
+    return !outq_is_empty(&exchange->front.out) || exchange->state == EXCHANGE_DELIVER ||
+           exchange_awaits_body(exchange);
+}
+
+void exchange_watch_stall(struct exchange *exchange)
+{
+    uint64_t stall_ms = exchange->relay->options->stall_timeout_ms;
+
+    if (stall_ms == 0) {
+        return;
+    }
+    exchange->moved_bytes = passed_bytes(exchange);
+    exchange->moved_ms = loop_now_ms(exchange->relay->loop);
+    if (timer_start(&exchange->timer, stall_ms / 4 + 1) != 0) {
+        exchange_close(exchange);
+    }
+}
+
+static void check_stall(struct exchange *exchange)
+{
+    uint64_t stall_ms = exchange->relay->options->stall_timeout_ms;
+
+    if (!waits_for_front(exchange) || exchange->moved_bytes != passed_bytes(exchange)) {
+        exchange_watch_stall(exchange);
+    } else if (loop_now_ms(exchange->relay->loop) - exchange->moved_ms < stall_ms) {
+        if (timer_start(&exchange->timer, stall_ms / 4 + 1) != 0) {
+            exchange_close(exchange);
+        }
+    } else {
+        log_warn(exchange->relay->log, "front cut: no byte moved for stall_timeout",
+                 log_str("state", exchange_state_name(exchange->state)),
+                 log_uint("stall_timeout_ms", stall_ms));
+        exchange_leave(exchange);
+    }
+}
+
+/* In PARAMS. Requests may have come and gone since the timer was armed: they leave it alone. */
+static void check_idle(struct exchange *exchange)
+{
+    uint64_t idle_ms = exchange->relay->options->idle_timeout_ms;
+    uint64_t since_ms = loop_now_ms(exchange->relay->loop) - exchange->idle_since_ms;
+
+    if (idle_ms == 0) {
+        return;
+    }
+    if (since_ms >= idle_ms || timer_start(&exchange->timer, idle_ms - since_ms) != 0) {
+        exchange_close(exchange);
+    }
+}
+
 static void on_timer(struct timer *timer)
 {
     struct exchange *exchange = list_entry(timer, struct exchange, timer);
-    uint64_t now_ms = loop_now_ms(exchange->relay->loop);
-    uint64_t idle_ms = exchange->relay->options->idle_timeout_ms;
+    const struct relay_options *options = exchange->relay->options;
 
-    if (exchange->state == EXCHANGE_PARAMS && !exchange->is_timing_head &&
-        now_ms - exchange->idle_since_ms < idle_ms) {
-        /* Requests came and went since the timer was armed, which they leave alone. */
-        if (timer_start(timer, exchange->idle_since_ms + idle_ms - now_ms) == 0) {
-            return;
-        }
-    }
-    if (exchange->state == EXCHANGE_PARAMS || exchange->state == EXCHANGE_DRAIN) {
-        if (exchange->is_timing_head) {
-            log_info(exchange->relay->log, "request head not complete in header_timeout",
-                     log_uint("header_timeout_ms", exchange->relay->options->header_timeout_ms));
-        }
+    if (exchange->is_timing_head) {
+        log_info(exchange->relay->log, "request head not complete in header_timeout",
+                 log_uint("header_timeout_ms", options->header_timeout_ms));
         exchange_close(exchange);
+    } else if (exchange->state == EXCHANGE_PARAMS) {
+        check_idle(exchange);
+    } else if (exchange->state == EXCHANGE_DRAIN && exchange->is_write_shut) {
+        exchange_close(exchange);
+    } else if (options->stall_timeout_ms > 0) {
+        check_stall(exchange);
     }
 }
 
@@ -212,6 +271,7 @@ static void drain(struct exchange *exchange, bool drain_input)
     exchange_change_state(exchange, EXCHANGE_DRAIN);
     timer_stop(&exchange->timer);
     task_defer(&exchange->task, exchange->relay->loop);
+    exchange_watch_stall(exchange);
 }
 
 void exchange_end_request(struct exchange *exchange)

@@ -78,7 +78,9 @@ struct exchange {
     bool drain_input; /* in DRAIN: the request's body has not come to its end */
     bool is_write_shut;
     uint64_t idle_since_ms;
-    struct timer timer;      /* header_timeout, idle_timeout, the end of DRAIN */
+    uint64_t moved_bytes;    /* how many had passed the front when that was last looked at, */
+    uint64_t moved_ms;       /* and since when (stall_timeout) */
+    struct timer timer;      /* header_timeout, idle_timeout, stall_timeout, the end of DRAIN */
     struct task task;        /* to go on in the next turn */
     struct request *request; /* NULL when idle */
     struct worker *worker;   /* NULL when there is none */

@@ -40,6 +40,11 @@ static bool takes_input(const struct exchange *exchange)
     return outq_is_empty(&exchange->worker->out);
 }
 
+bool exchange_awaits_body(const struct exchange *exchange)
+{
+    return exchange->request != NULL && !exchange->front.body_ended && takes_input(exchange);
+}
+
 /* PARAMS as PHP-FPM wants them: no pair split across records, the end not padded. */
 static void add_params(struct gather *gather, struct span params)
 {
@@ -232,6 +237,7 @@ static void on_head(struct exchange *exchange)
         return;
     }
     exchange->request->exchange = exchange;
+    exchange_watch_stall(exchange);
     switch (request_read_params(exchange->request, &front->params, exchange->relay)) {
     case REQUEST_OK:
         break;

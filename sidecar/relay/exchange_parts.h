@@ -43,7 +43,12 @@ bool exchange_queue_stdout(struct exchange *exchange, struct span content);
 void exchange_drop_worker(struct exchange *exchange);
 void exchange_release_worker(struct exchange *exchange);
 
+/* Starts to look for a front that does not move, where stall_timeout says so. */
+void exchange_watch_stall(struct exchange *exchange);
+
 /* exchange_front.c */
+/* Whether the request's body is awaited from the front, and nothing else holds it up. */
+bool exchange_awaits_body(const struct exchange *exchange);
 void exchange_process_front(struct exchange *exchange);
 /* Gives up the wait for a place, if it waits. */
 void exchange_leave_queue(struct exchange *exchange);

@@ -59,8 +59,16 @@ void front_deinit(struct front *front)
 
 int front_read(struct front *front, struct relay *relay, struct span *input)
 {
-    return front->is_input_ended ? 0
-                                 : relay_receive(&front->watch, relay_read_buffer(relay), input);
+    int result;
+
+    if (front->is_input_ended) {
+        return 0;
+    }
+    result = relay_receive(&front->watch, relay_read_buffer(relay), input);
+    if (result > 0) {
+        front->received_bytes += input->len;
+    }
+    return result;
 }
 
 enum front_event front_next(struct front *front, struct relay *relay, struct span *input,

@@ -31,6 +31,7 @@ struct front {
     int fd;
     bool is_unix;
     bool is_scgi;
+    uint64_t received_bytes; /* since front_init */
     bool is_input_ended; /* the web server has ended its direction */
 
     /* The request that is open, from BEGIN_REQUEST to END_REQUEST. */

@@ -152,6 +152,7 @@ def test_a_malformed_head_closes_that_connection_only(stack, head):
 
 def test_a_head_over_the_limit_is_431(start):
     stack = start(listen={**SCGI, "max_params_size": "4K"})
+    stack.sidecar.wait_log("ready")
     client = ask(stack, request(extra=[("HTTP_COOKIE", "x" * 5000)]))
     answer = read_answer(client)
     assert answer.status == 431 and json.loads(answer.body)["error"] == "too_large"
