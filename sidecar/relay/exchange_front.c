@@ -396,6 +396,9 @@ static void on_abort(struct exchange *exchange)
 
 static void on_event(struct exchange *exchange, enum front_event event, struct span body)
 {
+    if (exchange->state == EXCHANGE_DRAIN) {
+        return; /* whatever it is, there will be no answer on this connection */
+    }
     switch (event) {
     case FRONT_HEAD:
         on_head(exchange);

@@ -350,7 +350,7 @@ def test_questions_without_end_whose_answers_nobody_reads_cost_no_memory(start, 
             front.connection.sendall(block)
     except OSError:
         pass
-    assert stack.sidecar.peak_memory_kb() - before < 4096
+    stack.sidecar.assert_grew_less(before, 4096)
     stack.check_serves()
 
 
@@ -417,3 +417,17 @@ def test_a_full_house_lets_others_wait_not_fail(start):
     serve_one(stack)
     for front in fronts:
         assert front.read_answer().body == b"page"
+
+
+def test_requests_behind_an_answer_of_our_own_are_dropped(start):
+    stack = start(listen={"max_params_size": "4K"})
+    front = stack.front()
+    long_one = (peers.begin_request()
+                + peers.stream(peers.PARAMS, peers.encode_params(peers.environment(
+                    extra=[("HTTP_COOKIE", "x" * 5000)])))
+                + peers.record(peers.PARAMS) + peers.record(peers.STDIN))
+    front.send(long_one * 3)
+    assert front.read_answer().status == 431
+    front.wait_closed()
+    assert stack.fpm.is_idle()
+    stack.check_serves()
