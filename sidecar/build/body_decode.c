@@ -127,11 +127,8 @@ int body_decode_next(struct body_decode *decode, struct span *input, struct buf 
     int result = 0;
 
     if (decode->encoding == BODY_IDENTITY) {
-        result = buf_append_span(out, *input);
-        if (result == 0) {
-            span_skip(input, input->len);
-        }
-        return result == -ENOBUFS ? -EFBIG : result;
+        result = buf_append_span(out, span_take(input, out->max - buf_length(out)));
+        return result == 0 && input->len > 0 ? -EFBIG : result;
     }
     while (input->len > 0 && result >= 0) {
         if (decode->complete) {

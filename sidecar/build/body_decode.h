@@ -34,8 +34,9 @@ void body_decode_deinit(struct body_decode *decode);
  * format or raw deflate; gzip may consist of several members, so more input may follow a 1.
  *
  * 0: more input is needed (always, for identity); 1: the stream is complete, what follows is
- * dropped unless it is another gzip member; -EFBIG: the result does not fit into out; -EINVAL: the
- * input is not what it says; -ENOMEM. After an error the object may only be deinitialised.
+ * dropped unless it is another gzip member; -EFBIG: the result does not fit into out, which then
+ * holds as much of it as does; -EINVAL: the input is not what it says; -ENOMEM. After an error the
+ * object may only be deinitialised.
  */
 int body_decode_next(struct body_decode *decode, struct span *input, struct buf *out);
 
