@@ -108,8 +108,8 @@ enum capture_result capture_next(struct capture *capture, struct span piece)
     if (result < 0) {
         return of_error(result);
     }
-    return result == 1 || (capture->has_length && capture->length_left == 0) ? capture_end(capture)
-                                                                             : CAPTURE_MORE;
+    /* The end of a gzip member is no end: another one may follow. */
+    return capture->has_length && capture->length_left == 0 ? capture_end(capture) : CAPTURE_MORE;
 }
 
 enum capture_result capture_end(struct capture *capture)
