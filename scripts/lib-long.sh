@@ -33,11 +33,12 @@ long_architecture() {
 }
 
 # gcc's analyzer needs optimisation to see through calls; warnings are errors here as everywhere.
-# What it knows about null pointers is lost between two look-ups of the same member, hence the "no".
+# Off: null pointers, since it forgets a look-up that it has seen succeed, and leaks, since it does
+# not follow a pointer that is stored through void *; the sanitizers watch for both.
 # (clang's was tried: it takes a shifted list for freed memory, and found nothing else.)
 long_analyzer() {
-    configure_in "$build/analyzer" --disable-tests \
-        CFLAGS='-g -O1 -fanalyzer -Wno-analyzer-null-dereference' && make -j"$jobs" all
+    configure_in "$build/analyzer" --disable-tests CFLAGS='-g -O1 -fanalyzer
+        -Wno-analyzer-null-dereference -Wno-analyzer-malloc-leak' && make -j"$jobs" all
 }
 
 # -O1 keeps stack traces whole and is fast enough.
@@ -64,10 +65,13 @@ long_sanitizers() {
     step "$name: reports" long_no_reports "$reports"
 }
 
+# Tests kill a child by SIGSEGV to see it started again. Such a report ends in epoll_wait, which has
+# no way to crash by itself.
 long_no_reports() {
     local report result=0
     for report in "$1"/*; do
         [ -s "$report" ] || continue
+        grep -qE '^SUMMARY: .*: SEGV .* in (__interceptor_)?epoll_wait' "$report" && continue
         head -n 60 "$report"
         result=1
     done
