@@ -7,6 +7,7 @@ import json
 import mmap
 import os
 import re
+import signal
 import socket
 import time
 import urllib.request
@@ -74,13 +75,7 @@ def test_a_gigabyte_arrives_and_costs_no_memory(start, address):
 
         answer = front.read_answer(sink=compare)
     assert position == 1 << 30 and answer.ended
-    if not os.environ.get("VELOX_SIDECAR_WRAPPER") and not sanitized(stack):
-        assert stack.sidecar.peak_memory_kb() < 16 << 10
-
-
-def sanitized(stack):
-    with open(f"/proc/{stack.sidecar.child()}/maps") as maps:
-        return re.search("lib[at]san", maps.read()) is not None
+    stack.sidecar.assert_grew_less(0, 16 << 10)
 
 
 def test_several_downloads_run_at_once(stack):
@@ -98,7 +93,7 @@ def test_a_client_that_reads_slowly_costs_no_memory_and_holds_up_nobody(stack):
     before = stack.sidecar.peak_memory_kb()
     quick = deliver(stack, path)
     assert quick.read_answer().body == content
-    assert stack.sidecar.peak_memory_kb() - before < 4096
+    stack.sidecar.assert_grew_less(before, 4096)
     assert begun[0] + slow[0].read_answer().stdout == content
 
 
@@ -379,32 +374,65 @@ def test_a_path_map_of_whole_components(start):
 
 # ---- the worker is free at once --------------------------------------------------------------------
 
-def release_times(stack, count):
-    times = []
+def answer_builds_ideally(address):
+    """Forks a process that does nothing but what is measured: it closes when END_REQUEST is there."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(address.removeprefix("unix:"))
+    listener.listen(16)
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            connection, _ = listener.accept()
+            while not connection.recv(65536).endswith(peers.end_request()):
+                pass
+            connection.close()
+    listener.close()
+    return pid
+
+
+def release_time(worker, content):
+    packet = peers.stream(peers.STDOUT, content) + peers.end_request()
+    worker.connection.sendall(packet)
+    sent_at = time.monotonic()
+    return worker.wait_closed() - sent_at
+
+
+def release_times(stack, count, ideal_address):
+    """Ours and, taken in turns, those of the ideal; sorted."""
+    ours, ideal = [], []
     for _ in range(count):
         front = stack.ask()
         worker = stack.fpm.accept()
         worker.read_request()
-        packet = (peers.stream(peers.STDOUT, BUILD_HEAD.encode() + b"\r\n" + stack.build_request())
-                  + peers.end_request())
-        worker.connection.sendall(packet)
-        sent_at = time.monotonic()
-        times.append(worker.wait_closed() - sent_at)
+        ours.append(release_time(worker, BUILD_HEAD.encode() + b"\r\n" + stack.build_request()))
         stack.velox.accept().answer(json.dumps({"path": stack.artifact(b"built", "release")}))
         assert front.read_answer().body == b"built"
-    return sorted(times)
+        control = peers.Worker(peers.connect(ideal_address))
+        ideal.append(release_time(control, b"x" * 200))
+        control.close()
+        worker.close()
+    return sorted(ours), sorted(ideal)
 
 
 def test_the_worker_is_let_go_within_a_millisecond_of_its_end_request(stack):
-    """The 99th of 100 under 1 ms. A loaded machine may take the CPU away from us for longer than that,
-    so the best of three runs counts, and under a checker a hundred times as much is allowed."""
-    limit = 0.001 if not os.environ.get("VELOX_SIDECAR_WRAPPER") and SLOW == 1 and not sanitized(stack) else 0.1
-    worst = []
-    for _ in range(3):
-        worst.append(release_times(stack, 100)[98])
-        if worst[-1] < limit:
-            return
-    raise AssertionError(f"99th of 100: {[f'{value * 1e3:.2f} ms' for value in worst]}")
+    """The 99th of 100 under 1 ms. On a machine so busy that a process which only closes the connection
+    needs more than half of that, the limit is twice what that one needs. The best of three runs counts,
+    and under a checker a hundred times as much is allowed."""
+    address = f"unix:{stack.folder}/ideal.sock"
+    ideal_pid = answer_builds_ideally(address)
+    told = []
+    try:
+        for _ in range(3):
+            ours, ideal = release_times(stack, 100, address)
+            limit = max(0.001, 2 * ideal[98]) * (100 if stack.sidecar.is_watched() else 1)
+            if ours[98] < limit:
+                return
+            told.append(f"{ours[98] * 1e3:.2f} ms, ideally {ideal[98] * 1e3:.2f} ms")
+    finally:
+        os.kill(ideal_pid, signal.SIGKILL)
+        os.waitpid(ideal_pid, 0)
+        os.unlink(address.removeprefix("unix:"))
+    raise AssertionError(f"99th of 100: {told}")
 
 
 # ---- the client leaves -------------------------------------------------------------------------------
