@@ -130,6 +130,7 @@ static void start_relay(struct sim *sim, unsigned index)
         .version = "0.0.1",
         .index = index,
         .front_limit = sim->front_limit,
+        .limit = sim->relay_options.worker_max_connections > 0 ? &sim->limit : NULL,
         .builder = sim->builder,
         .log = &sim->log,
         .stats = &made->stats,
@@ -172,6 +173,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
     assert_int_equal(builder_new_with_client(&sim->builder, sim->builder_loop, &sim->build_options,
                                              &sim->log, &sim->builder_stats, &sim->velox.client),
                      0);
+    limit_init(&sim->limit, (unsigned)sim->relay_options.worker_max_connections);
     for (unsigned i = 0; i < sim->relay_count; i++) {
         start_relay(sim, i);
     }
@@ -293,6 +295,7 @@ struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
     assert_int_equal(sock_connect(&address, &fd), 0);
     front_open(front, fd);
     sim->fronts[sim->front_count++] = front;
+    sim_run(sim);
     if (faults_have_struck()) {
         sim_pass(sim, ACCEPT_PAUSE_MS); /* it may have been accepting that failed */
     }
@@ -456,6 +459,7 @@ static void stop_sidecar(struct sim *sim)
     }
     builder_free(sim->builder);
     loop_free(sim->builder_loop);
+    limit_deinit(&sim->limit);
 }
 
 void sim_stop(struct sim *sim)

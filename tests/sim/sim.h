@@ -8,6 +8,7 @@
  * it is, and then again with the first, the second, … allocation failing until it passes untouched.
  */
 
+#include "sidecar/relay/limit.h"
 #include "sidecar/relay/relay.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/loop_manual.h"
@@ -39,6 +40,7 @@ struct sim {
     int fpm_backlog; /* -1: no PHP-FPM listens */
     size_t artifact_size;
 
+    struct limit limit; /* in use where worker_max_connections is set */
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;
     struct builder *builder;

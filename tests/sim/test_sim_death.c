@@ -130,6 +130,55 @@ static void play_death(struct sim *sim)
     }
 }
 
+static void small_head(struct sim *sim)
+{
+    sim->relay_options.max_response_head = 20;
+    sim->relay_options.response_timeout_ms = 1000;
+}
+
+/* Part of a head that is too long to be held is out: no answer of ours may follow it. */
+static void play_long_head(struct sim *sim)
+{
+    struct sim_front *front = connect_front(sim);
+    struct sim_worker *worker;
+
+    front_get(front, true);
+    worker = sim_accept(sim);
+    worker_stdout(worker, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+    sim_run(sim);
+    worker_die(worker);
+    sim_run(sim);
+    expect_cut(front, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+}
+
+static void play_long_head_stalls(struct sim *sim)
+{
+    struct sim_front *front = sim_connect(sim);
+    struct sim_worker *worker;
+
+    front_get(front, true);
+    worker = sim_accept(sim);
+    worker_stdout(worker, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+    sim_pass(sim, 1000);
+    expect_cut(front, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+    sim_expect(worker_is_free(worker));
+}
+
+static void play_long_head_short_body(struct sim *sim)
+{
+    struct sim_front *front = sim_connect(sim);
+    struct sim_worker *worker;
+
+    front_head(front, true, "POST", "10");
+    worker = sim_accept(sim);
+    worker_stdout(worker, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+    sim_run(sim);
+    front_stdin_end(front);
+    sim_run(sim);
+    expect_cut(front, "X-Line: 0123456789\r\nX-Line: 0123456789\r\n");
+    sim_expect(worker_is_free(worker));
+}
+
 /* It says what belongs to no request of ours. */
 static void play_wrong_id(struct sim *sim)
 {
@@ -248,6 +297,10 @@ static const struct scenario scenarios[] = {
     { "dies in the build request, served", NULL, play_death, STAGES + IN_CAPTURE },
     { "dies during the build, served", NULL, play_death, STAGES + IN_BUILD },
     { "dies during the delivery, served", NULL, play_death, STAGES + IN_DELIVERY },
+    { "dies in a head too long to be held, fresh", small_head, play_long_head, 0 },
+    { "dies in a head too long to be held, served", small_head, play_long_head, STAGES },
+    { "stalls in a head too long to be held", small_head, play_long_head_stalls, 0 },
+    { "a short body behind such a head", small_head, play_long_head_short_body, 0 },
     { "answers to an id not asked", NULL, play_wrong_id, 0 },
     { "goes on in another protocol", NULL, play_garbage, 0 },
     { "no PHP-FPM", no_fpm, play_unreachable, 0 },
