@@ -341,6 +341,10 @@ void exchange_fail(struct exchange *exchange, enum failure failure, struct span 
 
     stats_count_failure(exchange->relay->stats, failure);
     log_failure(exchange, failure, message);
+    if (exchange->request != NULL && exchange->request->head_is_out) {
+        exchange_break_off(exchange); /* part of a head that was too long to be held */
+        return;
+    }
     buf_init(&answer, ANSWER_MAX);
     error = build_failure(exchange, failure, message, retry_after_s, &answer);
     if (error != 0) {

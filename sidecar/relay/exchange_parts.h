@@ -31,7 +31,8 @@ void exchange_stop_head_clock(struct exchange *exchange);
 void exchange_break_off(struct exchange *exchange);
 /* END_REQUEST is queued: on to the next request, or to the end of the connection. */
 void exchange_end_request(struct exchange *exchange);
-/* Answers with the failure; only while no byte of an answer is out. message is borrowed. */
+/* Answers with the failure or, where bytes of an answer are out already, breaks it off. message is
+ * borrowed. */
 void exchange_fail(struct exchange *exchange, enum failure failure, struct span message,
                    unsigned retry_after_s);
 void exchange_fail_text(struct exchange *exchange, enum failure failure, const char *message);
