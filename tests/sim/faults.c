@@ -24,6 +24,8 @@ void *__wrap_reallocarray(void *old, size_t count, size_t size);
 char *__wrap_strdup(const char *string);
 char *__wrap_strndup(const char *string, size_t max);
 int __wrap_vasprintf(char **text, const char *format, va_list args);
+/* What glibc makes of vasprintf under _FORTIFY_SOURCE. */
+int __wrap___vasprintf_chk(char **text, int flag, const char *format, va_list args);
 void __wrap_free(void *block);
 
 static struct {
@@ -121,6 +123,13 @@ __attribute__((format(printf, 2, 0))) int __wrap_vasprintf(char **text, const ch
 
     faults.live_blocks += length >= 0;
     return length;
+}
+
+__attribute__((format(printf, 3, 0))) int __wrap___vasprintf_chk(char **text, int flag,
+                                                                 const char *format, va_list args)
+{
+    (void)flag;
+    return __wrap_vasprintf(text, format, args);
 }
 
 void __wrap_free(void *block)

@@ -3,7 +3,7 @@
 #define TESTS_SIM_FAULTS_H
 
 /*
- * Makes the n-th allocation fail. The program must be linked with FAULTS_LDFLAGS of Makefile.am, so
+ * Makes the n-th allocation fail. The program must be linked with faults_ldflags of Makefile.am, so
  * that malloc and its like come here. What the libraries allocate for themselves does not count.
  *
  * The one place of the tests with a writable global: the allocator has no argument to carry it.
