@@ -176,8 +176,8 @@ static void on_response_head(struct exchange *exchange, struct span head, struct
         } else if (exchange_queue_stdout(exchange, head)) {
             begin_relay(exchange);
             pass_rest(exchange, rest, false);
+            buf_clear(&request->head);
         }
-        buf_clear(&request->head);
         break;
     case INTERCEPT_UNSERVED:
         log_warn(exchange->relay->log, "build request not intercepted: no server_url is set",
