@@ -10,7 +10,7 @@
  * Ends the program on an error. */
 int bench_listen(const char *path);
 
-/* Gives a non-blocking socket that is connected to path, or -errno (-EAGAIN: the backlog is full). */
+/* Gives a non-blocking socket connected to path, or -errno (-EAGAIN: the backlog is full). */
 int bench_connect(const char *path);
 
 /* Raises the limit of descriptors as far as it goes. */

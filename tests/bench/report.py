@@ -131,7 +131,7 @@ class Judge:
         self.line(f"{unkept.name}: added p50 / what the bare relay adds", own / bare, 1.1)
         if results.has(kept.name, SIDECAR):
             added = results.added("p50_us", (kept.name, SIDECAR), direct)
-            self.line(f"{kept.name}: added p50 over direct unkept / what the bare relay adds unkept",
+            self.line(f"{kept.name}: added p50 over direct unkept / the bare relay's unkept",
                       added / bare, 1.1)
 
     def big(self):
