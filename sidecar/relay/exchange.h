@@ -18,6 +18,7 @@
  * place that changes the state, and knows which edges exist.
  */
 
+#include "sidecar/relay/bulk.h"
 #include "sidecar/relay/capture.h"
 #include "sidecar/relay/deliver.h"
 #include "sidecar/relay/front.h"
@@ -46,12 +47,14 @@ enum exchange_state {
 struct request {
     struct exchange *exchange; /* its owner */
     struct spool spool;
-    uint64_t spool_sent;   /* of it, to the worker */
-    bool has_length;       /* CONTENT_LENGTH announces one */
-    bool may_build;        /* the method is neither empty nor HEAD */
-    bool head_is_out;      /* the answer has begun */
-    bool worker_had_bytes; /* of this request: it may not be sent again */
-    uint64_t body_left;    /* of the announced length */
+    uint64_t spool_sent;    /* of it, to the worker */
+    bool has_length;        /* CONTENT_LENGTH announces one */
+    bool may_build;         /* the method is neither empty nor HEAD */
+    bool head_is_out;       /* the answer has begun */
+    bool worker_had_bytes;  /* of this request: it may not be sent again */
+    uint64_t body_left;     /* of the announced length */
+    uint64_t relayed_bytes; /* of the worker's output */
+    struct bulk bulk;
     /* While PHP's response head is coming. */
     struct cgi_scan scan;
     struct cgi_strip strip;

@@ -424,29 +424,81 @@ static bool send_to_worker(struct exchange *exchange)
     return !exchange_is_closed(exchange) && exchange->worker != NULL;
 }
 
-void exchange_process_worker(struct exchange *exchange)
+/* A long response's long records need not be looked at: see bulk.h. */
+static bool is_bulk(const struct exchange *exchange)
 {
+    const struct request *request = exchange->request;
+    const struct fcgi_header *header = &exchange->worker->reader.header;
+
+    return exchange->state == EXCHANGE_RELAY && header->type == FCGI_STDOUT &&
+           bulk_is_worth(&request->bulk, &exchange->front, request->relayed_bytes,
+                         header->content_length);
+}
+
+/* True: bulk_move has done what can be done in this turn. */
+static bool move_bulk(struct exchange *exchange)
+{
+    struct bulk *bulk = &exchange->request->bulk;
+
+    if (!bulk_is_under_way(bulk) &&
+        !(is_bulk(exchange) && fcgi_reader_at_boundary(&exchange->worker->reader))) {
+        return false;
+    }
+    switch (bulk_move(bulk, exchange->worker, &exchange->front)) {
+    case BULK_UNFIT:
+        return false;
+    case BULK_BLOCKED:
+        return true;
+    case BULK_PAUSED:
+        task_defer(&exchange->task, exchange->relay->loop);
+        return true;
+    case BULK_LOST:
+        exchange_leave(exchange);
+        return true;
+    }
+    return false;
+}
+
+/* Reads and passes on once. False: that is all for this turn. */
+static bool read_once(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+    size_t size = RELAY_READ_SIZE;
     struct span output;
     int result;
 
+    if (is_bulk(exchange) && !fcgi_reader_at_boundary(&worker->reader)) {
+        /* Up to the begin of the next record, from where on bulk_move may take over. */
+        size_t left = (size_t)worker->reader.content_left + worker->reader.padding_left;
+
+        size = left > 0 && left < size ? left : size;
+    }
+    result = relay_receive(&worker->watch, relay_read_buffer(exchange->relay), size, &output);
+    if (result < 0) {
+        exchange_on_worker_death(exchange, result);
+    }
+    if (result <= 0) {
+        return false;
+    }
+    exchange->request->relayed_bytes += output.len;
+    return consume(exchange, output);
+}
+
+void exchange_process_worker(struct exchange *exchange)
+{
     if (exchange->worker == NULL || !worker_is_connected(exchange->worker) ||
         !send_to_worker(exchange)) {
         return;
     }
     for (unsigned reads = 0; outq_is_empty(&exchange->front.out); reads++) {
-        if ((exchange->worker->watch.ready & WATCH_READ) == 0) {
+        if (move_bulk(exchange) || (exchange->worker->watch.ready & WATCH_READ) == 0) {
             return;
         }
         if (reads == WORKER_READS_PER_TURN) {
             task_defer(&exchange->task, exchange->relay->loop);
             return;
         }
-        result = relay_receive(&exchange->worker->watch, relay_read_buffer(exchange->relay),
-                               &output);
-        if (result < 0) {
-            exchange_on_worker_death(exchange, result);
-        }
-        if (result <= 0 || !consume(exchange, output)) {
+        if (!read_once(exchange)) {
             return;
         }
     }

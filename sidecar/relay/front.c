@@ -64,7 +64,7 @@ int front_read(struct front *front, struct relay *relay, struct span *input)
     if (front->is_input_ended) {
         return 0;
     }
-    result = relay_receive(&front->watch, relay_read_buffer(relay), input);
+    result = relay_receive(&front->watch, relay_read_buffer(relay), RELAY_READ_SIZE, input);
     if (result > 0) {
         front->received_bytes += input->len;
     }

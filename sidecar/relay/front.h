@@ -32,7 +32,7 @@ struct front {
     bool is_unix;
     bool is_scgi;
     uint64_t received_bytes; /* since front_init */
-    bool is_input_ended; /* the web server has ended its direction */
+    bool is_input_ended;     /* the web server has ended its direction */
 
     /* The request that is open, from BEGIN_REQUEST to END_REQUEST. */
     bool is_active;

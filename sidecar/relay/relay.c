@@ -18,7 +18,7 @@
 /* How long accepting rests when the system has no descriptor or memory for another connection. */
 #define ACCEPT_PAUSE_MS 100
 
-int relay_receive(struct watch *watch, uint8_t *room, struct span *input)
+int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *input)
 {
     ssize_t got;
 
@@ -26,7 +26,7 @@ int relay_receive(struct watch *watch, uint8_t *room, struct span *input)
         return 0;
     }
     do {
-        got = recv(watch->fd, room, RELAY_READ_SIZE, MSG_DONTWAIT);
+        got = recv(watch->fd, room, size, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     if (got > 0) {
         *input = span_of(room, (size_t)got);

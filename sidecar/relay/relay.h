@@ -108,10 +108,10 @@ static inline uint8_t *relay_read_buffer(struct relay *relay)
 }
 
 /*
- * Reads up to RELAY_READ_SIZE bytes into room. 1 with *input, 0 when there is nothing now (the READ
+ * Reads up to size bytes (at most RELAY_READ_SIZE) into room. 1 with *input, 0 when there is nothing now (the READ
  * bit is cleared), -EPIPE at the end of input, another -errno when the connection is lost.
  */
-int relay_receive(struct watch *watch, uint8_t *room, struct span *input);
+int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *input);
 
 /* A new ticket number for an exchange's build; link goes into the bucket where its result is looked
  * for. */

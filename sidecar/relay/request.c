@@ -39,6 +39,7 @@ void request_free(struct request *request)
     capture_deinit(&request->capture);
     buf_deinit(&request->head);
     deliver_stop(&request->delivery);
+    bulk_close(&request->bulk);
     free(request);
 }
 

@@ -274,7 +274,7 @@ static void linger_on(struct worker *worker)
     struct span output;
     int result;
 
-    while ((result = relay_receive(&worker->watch, room, &output)) > 0) {
+    while ((result = relay_receive(&worker->watch, room, RELAY_READ_SIZE, &output)) > 0) {
         if (drop_output(worker, output)) {
             worker_free(worker);
             return;

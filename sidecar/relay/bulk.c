@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Moving long records without copying them. Must never take a byte out of the worker's socket that
+ * it has not looked at the header of.
+ */
+#include "sidecar/relay/bulk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "sidecar/io/sock.h"
+
+/* Below this a copy is cheaper than a pipe. PHP-FPM's long records are of 8184 or 65528 bytes. */
+#define RECORD_MIN ((size_t)32 * 1024)
+/* A response is long when it has relayed this much. */
+#define RESPONSE_MIN ((uint64_t)256 * 1024)
+#define PIPE_BYTES (256 * 1024)
+#define SEND_BUFFER_BYTES (1024 * 1024)
+/* So that one response does not hold up the other exchanges of the thread. */
+#define RECORDS_PER_TURN 16
+
+bool bulk_is_worth(const struct bulk *bulk, const struct front *front, uint64_t relayed_bytes,
+                   size_t record_length)
+{
+    return !bulk->is_hopeless && relayed_bytes >= RESPONSE_MIN && record_length >= RECORD_MIN &&
+           front->request_id == 1 && !front->is_scgi;
+}
+
+static bool open_pipe(struct bulk *bulk, struct front *front)
+{
+    if (bulk->is_open) {
+        return true;
+    }
+    if (pipe2(bulk->pipe, O_CLOEXEC | O_NONBLOCK) != 0) {
+        bulk->is_hopeless = true; /* no descriptors: the ordinary path needs none */
+        return false;
+    }
+    (void)fcntl(bulk->pipe[1], F_SETPIPE_SZ, PIPE_BYTES);
+    (void)sock_raise_send_buffer(front->fd, SEND_BUFFER_BYTES);
+    bulk->is_open = true;
+    return true;
+}
+
+void bulk_close(struct bulk *bulk)
+{
+    if (bulk->is_open) {
+        close(bulk->pipe[0]);
+        close(bulk->pipe[1]);
+        bulk->is_open = false;
+    }
+}
+
+static ssize_t move(int from, int to, size_t len)
+{
+    ssize_t moved;
+
+    do {
+        moved = splice(from, NULL, to, NULL, len, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    } while (moved < 0 && errno == EINTR);
+    return moved < 0 ? -errno : moved;
+}
+
+/* The pipe's content to the front. BULK_PAUSED: it is empty. */
+static enum bulk_result empty_pipe(struct bulk *bulk, struct front *front)
+{
+    while (bulk->in_pipe > 0) {
+        ssize_t moved = move(bulk->pipe[0], front->fd, bulk->in_pipe);
+
+        if (moved == -EAGAIN) {
+            watch_clear(&front->watch, WATCH_WRITE);
+            return BULK_BLOCKED;
+        }
+        if (moved <= 0) {
+            return BULK_LOST;
+        }
+        bulk->in_pipe -= (size_t)moved;
+        front->out.sent_bytes += (uint64_t)moved;
+    }
+    return BULK_PAUSED;
+}
+
+/* Looks at the next record's header and leaves it where it is. */
+static enum bulk_result begin_record(struct bulk *bulk, struct worker *worker)
+{
+    uint8_t bytes[FCGI_HEADER_SIZE];
+    struct fcgi_header header;
+    ssize_t got = recv(worker->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+
+    if (got < 0 && errno == EAGAIN) {
+        watch_clear(&worker->watch, WATCH_READ);
+        return BULK_BLOCKED;
+    }
+    if (got != (ssize_t)sizeof(bytes) || !fcgi_header_read(bytes, &header) ||
+        header.type != FCGI_STDOUT || header.request_id != 1 ||
+        header.content_length < RECORD_MIN) {
+        return BULK_UNFIT;
+    }
+    bulk->has_begun = false;
+    bulk->record_left = FCGI_HEADER_SIZE + (size_t)header.content_length + header.padding_length;
+    return BULK_PAUSED;
+}
+
+/* From the worker into the pipe, which is empty. */
+static enum bulk_result fill_pipe(struct bulk *bulk, struct worker *worker)
+{
+    ssize_t moved = move(worker->fd, bulk->pipe[1], bulk->record_left);
+
+    if (moved == -EAGAIN) {
+        watch_clear(&worker->watch, WATCH_READ);
+        return BULK_BLOCKED;
+    }
+    if (moved == 0) {
+        return BULK_UNFIT; /* the worker's end, which the ordinary path reads again */
+    }
+    if (moved < 0) {
+        /* The system cannot splice here, or the worker's connection is lost. */
+        bulk->is_hopeless = true;
+        if (!bulk->has_begun) {
+            bulk->record_left = 0;
+        }
+        return bulk->has_begun ? BULK_LOST : BULK_UNFIT;
+    }
+    bulk->has_begun = true;
+    bulk->in_pipe = (size_t)moved;
+    bulk->record_left -= (size_t)moved;
+    return BULK_PAUSED;
+}
+
+static enum bulk_result move_some(struct bulk *bulk, struct worker *worker, struct front *front)
+{
+    enum bulk_result result = empty_pipe(bulk, front);
+
+    if (result == BULK_PAUSED && bulk->record_left == 0) {
+        if (buf_length(&front->control) > 0) {
+            return BULK_UNFIT; /* records of ours wait for this boundary */
+        }
+        result = begin_record(bulk, worker);
+    }
+    return result == BULK_PAUSED ? fill_pipe(bulk, worker) : result;
+}
+
+enum bulk_result bulk_move(struct bulk *bulk, struct worker *worker, struct front *front)
+{
+    enum bulk_result result = BULK_UNFIT;
+
+    if (!open_pipe(bulk, front)) {
+        return BULK_UNFIT;
+    }
+    for (unsigned steps = 0; steps < RECORDS_PER_TURN * 2; steps++) {
+        result = move_some(bulk, worker, front);
+        if (result != BULK_PAUSED) {
+            break;
+        }
+    }
+    front->owed_bytes = bulk->in_pipe + bulk->record_left;
+    return result;
+}
