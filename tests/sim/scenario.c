@@ -139,8 +139,7 @@ static unsigned count_descriptors(void)
     return count;
 }
 
-/* Once, with the given allocation failing (0: none). True: it failed. */
-static bool play(const struct scenario *scenario, unsigned fault)
+bool sim_play(const struct scenario *scenario, unsigned fault)
 {
     unsigned descriptors = count_descriptors();
     long blocks = faults_live_blocks();
@@ -160,7 +159,7 @@ static bool play(const struct scenario *scenario, unsigned fault)
 
 static void test_scenario(void **state)
 {
-    play(*state, 0);
+    sim_play(*state, 0);
 }
 
 static unsigned first_fault(void)
@@ -179,7 +178,7 @@ static void test_faults(void **state)
         if (verbose) {
             print_message("fault %u\n", fault);
         }
-        if (!play(*state, fault)) {
+        if (!sim_play(*state, fault)) {
             break;
         }
     }
@@ -194,7 +193,7 @@ int sim_main(const char *group, const struct scenario *scenarios, size_t count)
     size_t used = 0;
 
     assert_true(count <= SCENARIOS_MAX);
-    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does; sendfile knows no flag for it */
     for (size_t i = 0; i < count; i++) {
         void *state = (void *)(uintptr_t)&scenarios[i];
 

@@ -281,7 +281,7 @@ void sim_settle(struct sim *sim)
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
-struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
+struct sim_front *sim_open(struct sim *sim, unsigned relay)
 {
     struct sim_front *front = calloc(1, sizeof(*front));
     char name[] = "front0";
@@ -295,6 +295,13 @@ struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
     assert_int_equal(sock_connect(&address, &fd), 0);
     front_open(front, fd);
     sim->fronts[sim->front_count++] = front;
+    return front;
+}
+
+struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
+{
+    struct sim_front *front = sim_open(sim, relay);
+
     sim_run(sim);
     if (faults_have_struck()) {
         sim_pass(sim, ACCEPT_PAUSE_MS); /* it may have been accepting that failed */

@@ -17,8 +17,8 @@
 #include "tests/sim/sim_worker.h"
 
 #define SIM_RELAYS_MAX 2
-#define SIM_FRONTS_MAX 32
-#define SIM_WORKERS_MAX 256
+#define SIM_FRONTS_MAX 512
+#define SIM_WORKERS_MAX 512
 #define SIM_FILLERS_MAX 32
 
 struct sim_relay {
@@ -78,7 +78,12 @@ struct scenario {
 /* Runs the scenarios as a group of cmocka tests; what main returns. */
 int sim_main(const char *group, const struct scenario *scenarios, size_t count);
 
-/* For tests that play by other rules than sim_main's. */
+/*
+ * For tests that play by other rules than sim_main's: once, with allocation number fault failing
+ * (from 1; 0: none). True: it has failed. Checks that neither descriptors nor memory are lost.
+ */
+bool sim_play(const struct scenario *scenario, unsigned fault);
+
 struct sim *sim_start(void (*adjust)(struct sim *sim));
 /* Everybody leaves, then the sidecar ends; checks that nothing of it stays. */
 void sim_stop(struct sim *sim);
@@ -92,6 +97,8 @@ void sim_settle(struct sim *sim);
 
 struct sim_front *sim_connect(struct sim *sim);
 struct sim_front *sim_connect_to(struct sim *sim, unsigned relay);
+/* Without letting the relay accept it yet. */
+struct sim_front *sim_open(struct sim *sim, unsigned relay);
 /* The next connection that PHP-FPM's listener holds. NULL, and a failed test where no allocation has
  * failed, if there is none. */
 struct sim_worker *sim_accept(struct sim *sim);
