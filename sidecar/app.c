@@ -260,6 +260,7 @@ static int start_relay(struct app *app, unsigned index, unsigned limit)
     struct app_thread *thread = &app->relays[index];
     struct relay_init init = {
         .options = &app->init->config->relay,
+        .policy = &app->init->config->build.policy,
         .version = PACKAGE_VERSION,
         .index = index,
         .front_limit = limit,

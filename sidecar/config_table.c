@@ -39,8 +39,6 @@ static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "evi
 
 static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
-static const char pending_failures[] = "does not remember failures yet";
-static const char pending_policy[] = "has no policy yet";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
 static const char pending_delivery[] = "always streams";
 static const char pending_cache[] = "does not cache yet";
@@ -105,24 +103,21 @@ static const struct config_key config_keys[] = {
     { "velox", "max_request_size", SIZE(relay.max_request_size), .standard = "1M" },
     { "velox", "on_client_abort", CONFIG_CHOICE, IN(build.on_client_abort), .standard = "cancel",
       .choices = config_aborts },
-    { "velox", "failure_ttl", DURATION(build.failure_ttl_ms), .standard = "10s",
-      .pending = pending_failures },
+    { "velox", "failure_ttl", DURATION(build.failure_ttl_ms), .standard = "10s" },
     { "velox", "token_file", CONFIG_PATH, IN(build.token_file), .standard = "" },
     { "velox", "ca_file", CONFIG_PATH, IN(build.ca_file), .standard = "" },
 
     { "policy", "allow_modules", CONFIG_GLOBS,
-      LIST(build.policy.allow_modules.items, build.policy.allow_modules.count), .standard = "",
-      .pending = pending_policy },
+      LIST(build.policy.allow_modules.items, build.policy.allow_modules.count), .standard = "" },
     { "policy", "deny_modules", CONFIG_GLOBS,
-      LIST(build.policy.deny_modules.items, build.policy.deny_modules.count), .standard = "",
-      .pending = pending_policy },
+      LIST(build.policy.deny_modules.items, build.policy.deny_modules.count), .standard = "" },
     { "policy", "allow_platforms", CONFIG_GLOBS,
-      LIST(build.policy.allow_platforms.items, build.policy.allow_platforms.count), .standard = "",
-      .pending = pending_policy },
-    { "policy", "allow_replaces", CONFIG_BOOLEAN, IN(build.policy.allow_replaces), .standard = "no",
-      .pending = pending_policy },
+      LIST(build.policy.allow_platforms.items, build.policy.allow_platforms.count),
+      .standard = "" },
+    { "policy", "allow_replaces", CONFIG_BOOLEAN, IN(build.policy.allow_replaces),
+      .standard = "no" },
     { "policy", "max_plugins", CONFIG_COUNT, IN(build.policy.max_plugins), .standard = "200",
-      .max = COUNT_MAX, .pending = pending_policy },
+      .max = COUNT_MAX },
 
     { "retry", "max_attempts", CONFIG_COUNT, IN(build.retry.max_attempts), .standard = "3",
       .min = 1, .max = 100 },

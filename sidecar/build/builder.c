@@ -13,6 +13,8 @@
 #include <sys/random.h>
 
 #include "sidecar/build/build.h"
+#include "sidecar/build/failed_builds.h"
+#include "sidecar/build/ticket.h"
 
 #define TABLE_SIZE 256
 #define RETRY_AFTER_MAX_S 600
@@ -29,19 +31,8 @@ struct builder {
     size_t queued;
     struct list running;
     size_t running_count;
+    struct failed_builds failed;
     uint64_t average_ms; /* of builds that were ready; 0: none yet */
-};
-
-/* One who waits. */
-struct ticket {
-    struct list link;       /* in build->tickets */
-    struct list table_link; /* in builder->tickets */
-    uint64_t number;
-    struct build *build;
-    struct mailbox *reply_to;
-    struct build_result *result; /* made at the submit, so that an answer never lacks memory */
-    uint64_t submitted_ms;
-    char request_id[BUILD_REQUEST_ID_MAX + 1]; /* the waiter's own */
 };
 
 struct order {
@@ -59,78 +50,7 @@ static struct builder *builder_of(struct build *build)
     return list_entry(build->services, struct builder, services);
 }
 
-/* ---- results --------------------------------------------------------------------------------- */
-
-static struct build_result *result_new(uint64_t ticket)
-{
-    struct build_result *result = calloc(1, sizeof(*result));
-
-    if (result != NULL) {
-        list_init(&result->mail.link);
-        result->ticket = ticket;
-        result->artifact.fd = -1;
-        buf_init(&result->message, BUILD_MESSAGE_MAX);
-    }
-    return result;
-}
-
-void build_result_free(struct build_result *result)
-{
-    if (result == NULL) {
-        return;
-    }
-    artifact_close(&result->artifact);
-    buf_deinit(&result->message);
-    free(result);
-}
-
-static struct ticket *ticket_new(uint64_t number, struct mailbox *reply_to)
-{
-    struct ticket *ticket = calloc(1, sizeof(*ticket));
-
-    if (ticket == NULL) {
-        return NULL;
-    }
-    ticket->result = result_new(number);
-    if (ticket->result == NULL) {
-        free(ticket);
-        return NULL;
-    }
-    list_init(&ticket->link);
-    list_init(&ticket->table_link);
-    ticket->number = number;
-    ticket->reply_to = reply_to;
-    return ticket;
-}
-
-static void ticket_free(struct ticket *ticket)
-{
-    list_remove(&ticket->link);
-    list_remove(&ticket->table_link);
-    build_result_free(ticket->result);
-    free(ticket);
-}
-
-/* Posts the result and frees the ticket. */
-static void ticket_answer(struct ticket *ticket)
-{
-    struct build_result *result = ticket->result;
-
-    ticket->result = NULL;
-    if (mailbox_post(ticket->reply_to, &result->mail) < 0) {
-        build_result_free(result); /* the relay has stopped */
-    }
-    ticket_free(ticket);
-}
-
-static void ticket_fail(struct ticket *ticket, enum failure failure, struct span message,
-                        unsigned retry_after_s)
-{
-    ticket->result->failure = failure;
-    ticket->result->retry_after_s = retry_after_s;
-    (void)buf_append_span(&ticket->result->message, message); /* better none than no answer */
-    ticket_answer(ticket);
-}
+/* ---- answers --------------------------------------------------------------------------------- */
 
 /* How long until a place may be free, by what builds took so far. */
 static unsigned retry_after_s(const struct builder *builder)
@@ -318,6 +238,10 @@ static void on_build_end(struct build *build)
     struct list *link;
 
     count_end(builder, build);
+    if (build->failure == FAILURE_BUILD_FAILED) {
+        failed_builds_add(&builder->failed, build->request.key, buf_span(&build->message),
+                          loop_now_ms(builder->services.loop));
+    }
     while ((link = build->tickets.next) != &build->tickets) {
         struct ticket *ticket = list_entry(link, struct ticket, link);
 
@@ -364,6 +288,7 @@ static void begin_build(struct builder *builder, struct ticket *ticket,
 static void on_submit(struct builder *builder, struct ticket *ticket, struct build_request *request)
 {
     struct build *build;
+    struct span message;
 
     ticket->submitted_ms = loop_now_ms(builder->services.loop);
     memcpy(ticket->request_id, request->id, sizeof(ticket->request_id));
@@ -371,6 +296,11 @@ static void on_submit(struct builder *builder, struct ticket *ticket, struct bui
         ticket_fail(ticket, FAILURE_BUSY, span_of_string("the sidecar is being stopped"), 1);
     } else if (builder->services.options->server_count == 0) {
         ticket_fail(ticket, FAILURE_VELOX_UNAVAILABLE, span_of_string("no server_url is set"), 0);
+    } else if (!request->force_rebuild &&
+               failed_builds_find(&builder->failed, request->key, ticket->submitted_ms, &message)) {
+        log_info(builder->services.log, "build failed a moment ago, not tried again",
+                 log_str("request_id", request->id));
+        ticket_fail(ticket, FAILURE_BUILD_FAILED, message, 0);
     } else if ((build = find_build(builder, request)) != NULL) {
         stats_count(builder->services.stats, STAT_BUILDS_COALESCED);
         log_info(builder->services.log, "build shared", log_str("request_id", request->id),
@@ -518,6 +448,7 @@ int builder_new_with_client(struct builder **builder, struct loop *loop,
         list_init(&made->tickets[i]);
         list_init(&made->builds[i]);
     }
+    failed_builds_init(&made->failed, options->failure_ttl_ms);
     list_init(&made->queue);
     list_init(&made->running);
     result = mailbox_init(&made->mailbox, loop, on_mail);
@@ -585,6 +516,7 @@ void builder_free(struct builder *builder)
         return;
     }
     mailbox_deinit(&builder->mailbox);
+    failed_builds_deinit(&builder->failed);
     velox_free(builder->own_client);
     free(builder);
 }

@@ -59,8 +59,8 @@ int sock_error(int fd);
  * opposed to having ended its own direction only. */
 bool sock_is_hung_up(int fd);
 
-/* A measure of what a peer has not taken yet out of what we sent; it shrinks whenever the peer reads
- * (or its system acknowledges, over TCP). 0 where the system does not tell. */
+/* A measure of what a peer has not taken yet out of what we sent; it shrinks whenever the peer
+ * reads (or its system acknowledges, over TCP). 0 where the system does not tell. */
 uint64_t sock_unread_by_peer(int fd);
 
 /* Switches Nagle's algorithm off on TCP sockets; does nothing on others. */

@@ -5,8 +5,8 @@
 /*
  * Long records of a long response, moved from PHP-FPM's socket to the web server's through a pipe
  * (splice), so that their bytes are never copied. Only whole records that need no change go this
- * way: STDOUT, with the request id that the web server uses, of some length. Everything else is left
- * in the socket for the ordinary path, which is asked again at every record that does not fit.
+ * way: STDOUT, with the request id that the web server uses, of some length. Everything else is
+ * left in the socket for the ordinary path, which is asked again at every record that does not fit.
  */
 
 #include "sidecar/relay/front.h"

@@ -7,6 +7,7 @@
 
 #include "fcgi/writer.h"
 #include "sidecar/base/clock.h"
+#include "sidecar/build/policy.h"
 #include "sidecar/relay/answer.h"
 #include "sidecar/relay/exchange_parts.h"
 
@@ -62,6 +63,26 @@ static void submit(struct exchange *exchange, struct build_request *build)
     }
 }
 
+/* The request is well-formed; may it be built? */
+static void check_and_submit(struct exchange *exchange, struct build_request *build)
+{
+    const struct policy_options *policy = exchange->relay->policy;
+    char message[POLICY_MESSAGE_SIZE];
+    int error = policy == NULL ? 0 : policy_check(policy, build, message);
+
+    if (error == 0) {
+        submit(exchange, build);
+        return;
+    }
+    memcpy(exchange->request->build_id, build->id, sizeof(build->id));
+    build_request_deinit(build);
+    if (error == -EPERM) {
+        exchange_fail_text(exchange, FAILURE_FORBIDDEN, message);
+    } else {
+        out_of_memory(exchange);
+    }
+}
+
 static void on_captured(struct exchange *exchange)
 {
     char message[BUILD_REQUEST_MESSAGE_SIZE];
@@ -69,7 +90,7 @@ static void on_captured(struct exchange *exchange)
     int error = build_request_parse(buf_span(&exchange->request->capture.body), &build, message);
 
     if (error == 0) {
-        submit(exchange, &build);
+        check_and_submit(exchange, &build);
     } else if (error == -EINVAL) {
         memcpy(exchange->request->build_id, build.id, sizeof(build.id));
         refuse(exchange, message);

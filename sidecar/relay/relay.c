@@ -311,6 +311,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
 {
     relay->loop = init->loop;
     relay->options = init->options;
+    relay->policy = init->policy;
     relay->version = init->version;
     relay->builder = init->builder;
     relay->limit = init->limit;

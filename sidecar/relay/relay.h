@@ -42,11 +42,12 @@ struct relay_listener {
 struct relay_init {
     struct loop *loop;
     const struct relay_options *options;
-    const char *version;     /* what PHP sees as VELOX_SIDECAR */
-    unsigned index;          /* of this relay among all, for ticket numbers */
-    unsigned front_limit;    /* connections from web servers at once */
-    struct limit *limit;     /* of connections to PHP-FPM; NULL: none */
-    struct builder *builder; /* may be NULL where nothing is intercepted */
+    const struct policy_options *policy; /* NULL: everything may be built */
+    const char *version;                 /* what PHP sees as VELOX_SIDECAR */
+    unsigned index;                      /* of this relay among all, for ticket numbers */
+    unsigned front_limit;                /* connections from web servers at once */
+    struct limit *limit;                 /* of connections to PHP-FPM; NULL: none */
+    struct builder *builder;             /* may be NULL where nothing is intercepted */
     struct log *log;
     struct stats *stats;
     const int *listeners;
@@ -60,6 +61,7 @@ struct relay_init {
 struct relay {
     struct loop *loop;
     const struct relay_options *options;
+    const struct policy_options *policy;
     const char *version;
     struct builder *builder;
     struct log *log;
@@ -108,8 +110,9 @@ static inline uint8_t *relay_read_buffer(struct relay *relay)
 }
 
 /*
- * Reads up to size bytes (at most RELAY_READ_SIZE) into room. 1 with *input, 0 when there is nothing now (the READ
- * bit is cleared), -EPIPE at the end of input, another -errno when the connection is lost.
+ * Reads up to size bytes (at most RELAY_READ_SIZE) into room. 1 with *input, 0 when there is
+ * nothing now (the READ bit is cleared), -EPIPE at the end of input, another -errno when the
+ * connection is lost.
  */
 int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *input);
 

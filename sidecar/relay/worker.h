@@ -85,8 +85,9 @@ static inline bool worker_is_connected(const struct worker *worker)
 }
 
 /*
- * Fires on_failure(WORKER_TIMED_OUT) after delay_ms, unless stopped; 0 stops it. Where no timer is to
- * be had, the connection is closed and on_failure(WORKER_OUT_OF_MEMORY) comes at the end of the turn.
+ * Fires on_failure(WORKER_TIMED_OUT) after delay_ms, unless stopped; 0 stops it. Where no timer is
+ * to be had, the connection is closed and on_failure(WORKER_OUT_OF_MEMORY) comes at the end of the
+ * turn.
  */
 void worker_set_timeout(struct worker *worker, uint64_t delay_ms);
 
