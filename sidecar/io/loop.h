@@ -3,9 +3,8 @@
 #define SIDECAR_IO_LOOP_H
 
 /*
- * One event loop a thread: descriptors, timers and deferred work, on libevent's core. Nothing but
- * loop_stop may be called from another thread; threads talk through mailboxes
- * (sidecar/io/mailbox.h).
+ * One event loop a thread: descriptors, timers and deferred work, on libevent's core. Nothing here
+ * may be called from another thread; threads talk through mailboxes (sidecar/io/mailbox.h).
  *
  * Readiness is edge-triggered and collected: a watch is registered once for everything, and the
  * loop adds to watch->ready whatever becomes possible. Whoever reads or writes clears the bit when
@@ -42,8 +41,9 @@ uint64_t loop_now_ms(const struct loop *loop);
 enum watch_ready {
     WATCH_READ = 1,
     WATCH_WRITE = 2,
-    WATCH_END =
-        4, /* the peer has ended its direction, or is gone (EPOLLRDHUP, EPOLLHUP, EPOLLERR) */
+    /* The peer has ended its direction, or is gone. A reset comes as READ and WRITE alone: reading
+     * tells. */
+    WATCH_END = 4,
 };
 
 struct watch {
