@@ -242,7 +242,12 @@ class Stack:
                            for key, value in keys.items()} for name, keys in sections.items()}
         self.sections = sections
         self.fronts = []
-        self.sidecar = Sidecar(folder, sections)
+        try:
+            self.sidecar = Sidecar(folder, sections)
+        except BaseException:
+            self.close()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     # -- the front's side
 

@@ -209,8 +209,8 @@ def test_a_socket_left_behind_is_replaced(start):
 @pytest.mark.parametrize("mode", [None, "0600", "0666"])
 def test_the_mode_of_the_socket(start, mode):
     stack = start(listen={"socket_mode": mode})
-    found = os.stat(stack.sidecar.address.removeprefix("unix:"))
-    assert stat.S_IMODE(found.st_mode) == int(mode or "0660", 8)
+    path = stack.sidecar.address.removeprefix("unix:")
+    wait_until(lambda: stat.S_IMODE(os.stat(path).st_mode) == int(mode or "0660", 8), "the mode")
 
 
 def test_the_pid_file_is_the_parents(start):
