@@ -13,8 +13,6 @@
 
 #include "sidecar/relay/exchange.h"
 
-/* Connections taken from one listener in one turn. */
-#define ACCEPTS_PER_TURN 16
 /* How long accepting rests when the system has no descriptor or memory for another connection. */
 #define ACCEPT_PAUSE_MS 100
 
@@ -149,15 +147,13 @@ static void on_listener(struct watch *watch)
     struct relay_listener *listener = list_entry(watch, struct relay_listener, watch);
     struct relay *relay = listener->relay;
 
-    for (unsigned i = 0; i < ACCEPTS_PER_TURN && relay->is_accepting; i++) {
-        if (is_full(relay)) {
-            stop_accepting(relay); /* the others wait in the backlog */
-            return;
-        }
-        if (!accept_one(listener)) {
-            return;
-        }
+    if (is_full(relay)) {
+        stop_accepting(relay); /* the others wait in the backlog */
+        return;
     }
+    /* One a turn: while it is served here, the next one is another thread's, which spreads them;
+     * and the usual single connection costs no second accept that finds nothing. */
+    (void)accept_one(listener);
 }
 
 static void tell_if_drained(struct relay *relay)
