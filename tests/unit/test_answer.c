@@ -94,8 +94,7 @@ static void test_heads(void **state)
           ENTITY("1000", ETAG) LINUX_NAME FACTS
           "Set-Cookie: a=1; Path=/\r\nSet-Cookie: b=\xc3\xa4\r\n\r\n" },
         { "Content-Disposition: attachment; filename=\"rr\"\r\n\r\n",
-          ENTITY("1000", ETAG) FACTS
-          "Content-Disposition: attachment; filename=\"rr\"\r\n\r\n" },
+          ENTITY("1000", ETAG) FACTS "Content-Disposition: attachment; filename=\"rr\"\r\n\r\n" },
         { "content-disposition: inline\r\n\r\n",
           ENTITY("1000", ETAG) FACTS "content-disposition: inline\r\n\r\n" },
         /* one that cannot be passed on does not count as PHP's */
@@ -162,9 +161,11 @@ static void test_file_names(void **state)
 
         answer.os = cases[i].os;
         answer.arch = cases[i].arch;
-        (void)snprintf(expected, sizeof(expected),
-                       ENTITY("1000", ETAG) "Content-Disposition: attachment; filename=\"%s\"\r\n"
-                       FACTS "\r\n", cases[i].name);
+        (void)snprintf(
+            expected, sizeof(expected),
+            ENTITY("1000", ETAG) "Content-Disposition: attachment; filename=\"%s\"\r\n" FACTS
+                                 "\r\n",
+            cases[i].name);
         check_head(&answer, expected);
     }
 }
@@ -176,9 +177,9 @@ static void test_build_time_is_rounded(void **state)
         uint64_t duration_ms;
         const char *text;
     } cases[] = {
-        { 0, "0.0" },     { 49, "0.0" },    { 50, "0.1" },     { 149, "0.1" },
-        { 150, "0.2" },   { 949, "0.9" },   { 950, "1.0" },    { 999, "1.0" },
-        { 1000, "1.0" },  { 1049, "1.0" },  { 1050, "1.1" },   { 59949, "59.9" },
+        { 0, "0.0" },      { 49, "0.0" },     { 50, "0.1" },       { 149, "0.1" },
+        { 150, "0.2" },    { 949, "0.9" },    { 950, "1.0" },      { 999, "1.0" },
+        { 1000, "1.0" },   { 1049, "1.0" },   { 1050, "1.1" },     { 59949, "59.9" },
         { 59950, "60.0" }, { 61500, "61.5" }, { 300000, "300.0" },
     };
 
@@ -189,8 +190,10 @@ static void test_build_time_is_rounded(void **state)
 
         answer.duration_ms = cases[i].duration_ms;
         (void)snprintf(expected, sizeof(expected),
-                       ENTITY("1000", ETAG) LINUX_NAME "X-Build-Request-ID: id-1\r\n"
-                       "X-Cache-Status: MISS\r\nX-Build-Time: %s\r\n\r\n", cases[i].text);
+                       ENTITY("1000", ETAG) LINUX_NAME
+                       "X-Build-Request-ID: id-1\r\n"
+                       "X-Cache-Status: MISS\r\nX-Build-Time: %s\r\n\r\n",
+                       cases[i].text);
         check_head(&answer, expected);
     }
 }
@@ -235,8 +238,7 @@ static void test_dates(void **state)
         buf_init(&out, ANSWER_MAX);
         assert_int_equal(answer_artifact_head(&answer, &out), 0);
         (void)snprintf(expected, sizeof(expected), "\r\nLast-Modified: %s\r\n", cases[i].text);
-        assert_non_null(
-            memmem(buf_span(&out).ptr, buf_length(&out), expected, strlen(expected)));
+        assert_non_null(memmem(buf_span(&out).ptr, buf_length(&out), expected, strlen(expected)));
         buf_deinit(&out);
     }
     (void)setlocale(LC_ALL, "C");
@@ -247,10 +249,28 @@ static void test_dates(void **state)
 /* ---- the filter ---- */
 
 static const char *const dropped[] = {
-    "Content-Type", "Content-Length", "Content-Encoding", "Content-Range", "Content-Language",
-    "Content-Location", "Content-MD5", "Digest", "ETag", "Last-Modified", "Accept-Ranges",
-    "Transfer-Encoding", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade", "Status",
-    "X-Velox-Build", "X-Accel-Redirect", "X-Sendfile", "X-LIGHTTPD-send-file",
+    "Content-Type",
+    "Content-Length",
+    "Content-Encoding",
+    "Content-Range",
+    "Content-Language",
+    "Content-Location",
+    "Content-MD5",
+    "Digest",
+    "ETag",
+    "Last-Modified",
+    "Accept-Ranges",
+    "Transfer-Encoding",
+    "Connection",
+    "Keep-Alive",
+    "TE",
+    "Trailer",
+    "Upgrade",
+    "Status",
+    "X-Velox-Build",
+    "X-Accel-Redirect",
+    "X-Sendfile",
+    "X-LIGHTTPD-send-file",
 };
 
 static void check_dropped(const char *name)
@@ -264,8 +284,8 @@ static void check_dropped(const char *name)
     struct answer_artifact answer = usual(&artifact, php_head);
 
     (void)snprintf(expected, sizeof(expected),
-                   ENTITY("1000", ETAG) LINUX_NAME FACTS
-                   "A: 1\r\n%s2: kept\r\nX%s: kept\r\n\r\n", name, name);
+                   ENTITY("1000", ETAG) LINUX_NAME FACTS "A: 1\r\n%s2: kept\r\nX%s: kept\r\n\r\n",
+                   name, name);
     check_head(&answer, expected);
 }
 
@@ -292,7 +312,10 @@ static void test_filter(void **state)
 static void test_lines_that_are_no_whole_header_are_left_out(void **state)
 {
     const struct artifact artifact = artifact_of(1000);
-#define BYTES(text) { text, sizeof(text) - 1 }
+#define BYTES(text)                                                                                \
+    {                                                                                              \
+        text, sizeof(text) - 1                                                                     \
+    }
     static const struct span_text {
         const char *ptr;
         size_t len;
@@ -486,10 +509,12 @@ static void test_every_failure(void **state)
         assert_int_equal(cJSON_GetArraySize(json), 3);
         (void)snprintf(body, sizeof(body),
                        "{\"error\": \"%s\", \"message\": \"what happened\", "
-                       "\"request_id\": \"id-1\"}\n", cases[i].error);
+                       "\"request_id\": \"id-1\"}\n",
+                       cases[i].error);
         (void)snprintf(expected, sizeof(expected),
                        "Status: %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
-                       "Cache-Control: no-store\r\n%s\r\n%s", cases[i].status, strlen(body),
+                       "Cache-Control: no-store\r\n%s\r\n%s",
+                       cases[i].status, strlen(body),
                        cases[i].retry_after ? "Retry-After: 7\r\n" : "", body);
         assert_text(&out, expected);
         cJSON_Delete(json);
@@ -553,19 +578,31 @@ static void test_messages(void **state)
         { "</script><b>&amp;", 0, "</script><b>&amp;" },
         /* control characters become visible, whatever decodes the JSON onto a terminal */
         { "\x1b[31mred\x1b[0m", 0, "\\x1b[31mred\\x1b[0m" },
-        { "a\rb\bc\x01" "d\x7f" "e\x1f", 0, "a\\x0db\\x08c\\x01" "d\\x7f" "e\\x1f" },
+        { "a\rb\bc\x01"
+          "d\x7f"
+          "e\x1f",
+          0,
+          "a\\x0db\\x08c\\x01"
+          "d\\x7f"
+          "e\\x1f" },
         { "a\0b", 3, "a\\x00b" },
-        { "\xc2\x9b" "31m \xc2\x80 \xc2\x9f", 0, "\\x9b31m \\x80 \\x9f" },
+        { "\xc2\x9b"
+          "31m \xc2\x80 \xc2\x9f",
+          0, "\\x9b31m \\x80 \\x9f" },
         /* UTF-8 of every length, and its first and last characters */
         { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", 0, "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
         { "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf", 0,
           "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf" },
         { "\xed\x9f\xbf \xee\x80\x80", 0, "\xed\x9f\xbf \xee\x80\x80" },
         /* what is no UTF-8 becomes the replacement character */
-        { "a\xff" "b", 0, "a\xef\xbf\xbd" "b" },
+        { "a\xff"
+          "b",
+          0,
+          "a\xef\xbf\xbd"
+          "b" },
         { "\x80", 0, "\xef\xbf\xbd" },
-        { "\xc0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd" },         /* overlong */
-        { "\xc1\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd" },         /* overlong */
+        { "\xc0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
+        { "\xc1\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
         { "\xe0\x9f\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
         { "\xed\xa0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* a surrogate */
         { "\xf4\x90\x80\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },

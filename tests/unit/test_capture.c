@@ -149,7 +149,8 @@ static void test_content_length(void **state)
         { "Content-Length: 2\r\n\r\n", "{}", "complete: {}" },
         { "content-length: 2\n\n", "{}more", "complete: {}" },
         { "Content-Length: 100\r\n\r\n", "{}", "complete: {}" }, /* the value ends before it */
-        { "Content-Length: 5\r\n\r\n", "{\"a\":1}", "complete: {\"a\":" }, /* too short: to be judged */
+        { "Content-Length: 5\r\n\r\n", "{\"a\":1}",
+          "complete: {\"a\":" }, /* too short: to be judged */
         { "Content-Length: 0\r\n\r\n", "{}", "complete: " },
         { "Content-Length: 4\r\n\r\n", "null and more", "complete: null" },
         { "Content-Length: 5\r\n\r\n", "null", "at the end: complete: null" },
@@ -248,7 +249,8 @@ static void test_coded_body_that_is_cut(void **state)
         struct span body = encode(coding, span_of_string(JSON), room, sizeof(room));
 
         for (size_t len = 0; len < 12; len++) {
-            check(coding_heads[coding], MAX_SIZE, span_of(body.ptr, len), "at the end: undecodable");
+            check(coding_heads[coding], MAX_SIZE, span_of(body.ptr, len),
+                  "at the end: undecodable");
         }
     }
 }
@@ -280,8 +282,8 @@ static void test_body_that_is_not_what_it_says(void **state)
 
 static void test_unknown_encodings(void **state)
 {
-    static const char *const values[] = { "br", "zstd", "compress", "gzip, gzip", "gzip;q=1",
-                                          "\"gzip\"" };
+    static const char *const values[] = { "br",         "zstd",     "compress",
+                                          "gzip, gzip", "gzip;q=1", "\"gzip\"" };
     char head[100];
 
     (void)state;

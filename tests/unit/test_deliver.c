@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A file as STDOUT records: every byte once and in order, however the reader reads, or a result that
- * says why not. */
+/* A file as STDOUT records: every byte once and in order, however the reader reads, or a result
+ * that says why not. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,8 +89,7 @@ static void start(struct scene *scene, size_t size)
     struct artifact artifact = { .size_bytes = size };
 
     for (size_t written = 0; written < size;) {
-        ssize_t got = pwrite(scene->file, scene->pattern + written, size - written,
-                             (off_t)written);
+        ssize_t got = pwrite(scene->file, scene->pattern + written, size - written, (off_t)written);
 
         assert_true(got > 0);
         written += (size_t)got;
@@ -138,8 +137,7 @@ static enum deliver_result run(struct scene *scene, uint64_t budget, size_t step
         result = deliver_send(&scene->delivery, &scene->front, budget);
         if (result == DELIVER_PAUSED) {
             assert_true(scene->delivery.offset > before);
-            assert_true(scene->delivery.offset - before <=
-                        budget + scene->delivery.record_size);
+            assert_true(scene->delivery.offset - before <= budget + scene->delivery.record_size);
             continue;
         }
         if (result != DELIVER_BLOCKED) {
@@ -186,8 +184,8 @@ static size_t check_records(const struct scene *scene, size_t size)
     return 0;
 }
 
-static const size_t sizes[] = { 0,     1,     2,     4096,  32767, 32768, 32769, 61439,
-                                61440, 61441, 65527, 65528, 65529, 65536, MIB - 1, MIB, MIB + 1 };
+static const size_t sizes[] = { 0,     1,     2,     4096,  32767, 32768,   32769, 61439,  61440,
+                                61441, 65527, 65528, 65529, 65536, MIB - 1, MIB,   MIB + 1 };
 #define SIZES (sizeof(sizes) / sizeof(sizes[0]))
 
 static void test_sizes(void **state)
@@ -275,7 +273,8 @@ static void test_reader_that_does_not_read(void **state)
     assert_int_equal(check_records(scene, FILE_MAX), 0);
 }
 
-/* Each turn has its share: at least some bytes, at most what it may and the record that has begun. */
+/* Each turn has its share: at least some bytes, at most what it may and the record that has
+ * begun. */
 static void test_budgets(void **state)
 {
     static const uint64_t budgets[] = { 0, 1, 2, 4096, 61440, 100000, MIB };

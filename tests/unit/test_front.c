@@ -75,12 +75,30 @@ struct step {
 };
 
 #define CONTENT(text) (text), sizeof(text) - 1
-#define BEGIN(id) { FCGI_BEGIN_REQUEST, (id), CONTENT("\0\1\0\0\0\0\0\0"), 0 }
-#define BEGIN_KEPT(id) { FCGI_BEGIN_REQUEST, (id), CONTENT("\0\1\1\0\0\0\0\0"), 0 }
-#define PARAMS(id, text) { FCGI_PARAMS, (id), CONTENT(text), 0 }
-#define STDIN(id, text) { FCGI_STDIN, (id), CONTENT(text), 0 }
-#define ABORT(id) { FCGI_ABORT_REQUEST, (id), CONTENT(""), 0 }
-#define GET_VALUES(text) { FCGI_GET_VALUES, 0, CONTENT(text), 0 }
+#define BEGIN(id)                                                                                  \
+    {                                                                                              \
+        FCGI_BEGIN_REQUEST, (id), CONTENT("\0\1\0\0\0\0\0\0"), 0                                   \
+    }
+#define BEGIN_KEPT(id)                                                                             \
+    {                                                                                              \
+        FCGI_BEGIN_REQUEST, (id), CONTENT("\0\1\1\0\0\0\0\0"), 0                                   \
+    }
+#define PARAMS(id, text)                                                                           \
+    {                                                                                              \
+        FCGI_PARAMS, (id), CONTENT(text), 0                                                        \
+    }
+#define STDIN(id, text)                                                                            \
+    {                                                                                              \
+        FCGI_STDIN, (id), CONTENT(text), 0                                                         \
+    }
+#define ABORT(id)                                                                                  \
+    {                                                                                              \
+        FCGI_ABORT_REQUEST, (id), CONTENT(""), 0                                                   \
+    }
+#define GET_VALUES(text)                                                                           \
+    {                                                                                              \
+        FCGI_GET_VALUES, 0, CONTENT(text), 0                                                       \
+    }
 #define STEPS_MAX 14
 
 static void add_record(struct buf *input, const struct step *step)
@@ -229,16 +247,28 @@ struct scenario {
     }
 
 /* Answers in hexadecimal: END_REQUEST with its protocol status, and UNKNOWN_TYPE. */
-#define END_1_CANT_MPX "0103000100080000" "0000000001000000"
-#define END_2_CANT_MPX "0103000200080000" "0000000001000000"
-#define END_1_UNKNOWN_ROLE "0103000100080000" "0000000003000000"
+#define END_1_CANT_MPX                                                                             \
+    "0103000100080000"                                                                             \
+    "0000000001000000"
+#define END_2_CANT_MPX                                                                             \
+    "0103000200080000"                                                                             \
+    "0000000001000000"
+#define END_1_UNKNOWN_ROLE                                                                         \
+    "0103000100080000"                                                                             \
+    "0000000003000000"
 #define UNKNOWN(type) "010b000000080000" type "00000000000000"
-#define GET "head 1: \x01\x01" "A1\nbody end\n"
+#define GET                                                                                        \
+    "head 1: \x01\x01"                                                                             \
+    "A1\nbody end\n"
 
 static void test_requests(void **state)
 {
     static const struct scenario scenarios[] = {
-        { { BEGIN(1), PARAMS(1, "\x01\x01" "A1"), PARAMS(1, ""), STDIN(1, "") }, GET },
+        { { BEGIN(1),
+            PARAMS(1, "\x01\x01"
+                      "A1"),
+            PARAMS(1, ""), STDIN(1, "") },
+          GET },
         { { BEGIN_KEPT(1), PARAMS(1, ""), STDIN(1, "") }, "head 1 kept: \nbody end\n" },
         { { BEGIN(65535), PARAMS(65535, ""), STDIN(65535, "") }, "head 65535: \nbody end\n" },
         { { BEGIN(256), PARAMS(256, ""), STDIN(256, "abc"), STDIN(256, "") },
@@ -248,20 +278,24 @@ static void test_requests(void **state)
         /* a pair may be split across records here, and records padded */
         { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\0\0\0\0\0\0"), 8 },
             { FCGI_PARAMS, 1, CONTENT("\x01"), 255 },
-            { FCGI_PARAMS, 1, CONTENT("\x01" "A1"), 5 },
+            { FCGI_PARAMS, 1,
+              CONTENT("\x01"
+                      "A1"),
+              5 },
             { FCGI_PARAMS, 1, CONTENT(""), 8 },
             { FCGI_STDIN, 1, CONTENT("abc"), 5 },
             { FCGI_STDIN, 1, CONTENT(""), 1 } },
-          "head 1: \x01\x01" "A1\nbody: abc\nbody end\n" },
+          "head 1: \x01\x01"
+          "A1\nbody: abc\nbody end\n" },
         /* only the flag that is defined counts; reserved bytes do not */
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\xfe\xff\xff\xff\xff\xff"), 0 },
-            PARAMS(1, "") }, "head 1: \n" },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\xfe\xff\xff\xff\xff\xff"), 0 }, PARAMS(1, "") },
+          "head 1: \n" },
         { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\xff\0\0\0\0\0"), 0 }, PARAMS(1, "") },
           "head 1 kept: \n" },
         /* one after the other on a kept connection, with the same id and another */
-        { { BEGIN_KEPT(1), PARAMS(1, "a"), PARAMS(1, ""), STDIN(1, ""),
-            BEGIN_KEPT(1), PARAMS(1, "b"), PARAMS(1, ""), STDIN(1, ""),
-            BEGIN(7), PARAMS(7, ""), STDIN(7, "x"), STDIN(7, "") },
+        { { BEGIN_KEPT(1), PARAMS(1, "a"), PARAMS(1, ""), STDIN(1, ""), BEGIN_KEPT(1),
+            PARAMS(1, "b"), PARAMS(1, ""), STDIN(1, ""), BEGIN(7), PARAMS(7, ""), STDIN(7, "x"),
+            STDIN(7, "") },
           "head 1 kept: a\nbody end\nhead 1 kept: b\nbody end\nhead 7: \nbody: x\nbody end\n" },
         /* incomplete ones */
         { { BEGIN(1) }, "in head\n" },
@@ -302,8 +336,13 @@ static void test_records_of_ended_requests_are_dropped(void **state)
         { { BEGIN_KEPT(1), PARAMS(1, ""), STDIN(1, "abc"), BEGIN_KEPT(2), STDIN(1, "def"),
             PARAMS(2, "b"), STDIN(1, ""), ABORT(1), PARAMS(2, "") },
           "head 1 kept: \nhead 2 kept: b\n" },
-        { { BEGIN_KEPT(1), PARAMS(1, ""), PARAMS(1, "x"), { FCGI_DATA, 1, CONTENT("x"), 0 },
-            BEGIN(1), PARAMS(1, "b"), PARAMS(1, "") },
+        { { BEGIN_KEPT(1),
+            PARAMS(1, ""),
+            PARAMS(1, "x"),
+            { FCGI_DATA, 1, CONTENT("x"), 0 },
+            BEGIN(1),
+            PARAMS(1, "b"),
+            PARAMS(1, "") },
           "head 1 kept: \nhead 1: b\n" },
     };
 
@@ -316,11 +355,18 @@ static void test_records_of_ended_requests_are_dropped(void **state)
 static void test_records_that_mean_nothing_are_dropped(void **state)
 {
     static const struct scenario scenarios[] = {
-        { { BEGIN(1), { FCGI_STDOUT, 1, CONTENT("x"), 0 }, { FCGI_STDERR, 1, CONTENT("x"), 2 },
+        { { BEGIN(1),
+            { FCGI_STDOUT, 1, CONTENT("x"), 0 },
+            { FCGI_STDERR, 1, CONTENT("x"), 2 },
             { FCGI_END_REQUEST, 1, CONTENT("\0\0\0\0\0\0\0\0"), 0 },
-            { FCGI_DATA, 1, CONTENT("x"), 0 }, { FCGI_DATA, 1, CONTENT(""), 0 },
-            { 12, 1, CONTENT("unknown, of the request"), 0 }, { 255, 9, CONTENT(""), 9 },
-            PARAMS(9, "x"), PARAMS(9, ""), STDIN(9, "x"), PARAMS(1, "") },
+            { FCGI_DATA, 1, CONTENT("x"), 0 },
+            { FCGI_DATA, 1, CONTENT(""), 0 },
+            { 12, 1, CONTENT("unknown, of the request"), 0 },
+            { 255, 9, CONTENT(""), 9 },
+            PARAMS(9, "x"),
+            PARAMS(9, ""),
+            STDIN(9, "x"),
+            PARAMS(1, "") },
           "head 1: \n" },
         { { STDIN(1, "x"), PARAMS(1, "x"), PARAMS(1, ""), STDIN(1, "") }, "" },
         /* a body that goes on behind its end; ends_at must not be reached, so: no end */
@@ -366,8 +412,14 @@ static void test_unknown_roles(void **state)
         { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\1\1\0\0\0\0\0\0"), 0 } },
           "answer " END_1_UNKNOWN_ROLE "\n" },
         /* its records are dropped, and the connection is free for the next request */
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\1\0\0\0\0\0"), 0 }, PARAMS(1, "x"),
-            PARAMS(1, ""), STDIN(1, ""), BEGIN(1), PARAMS(1, "\x01\x01" "A1"), PARAMS(1, ""),
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\1\0\0\0\0\0"), 0 },
+            PARAMS(1, "x"),
+            PARAMS(1, ""),
+            STDIN(1, ""),
+            BEGIN(1),
+            PARAMS(1, "\x01\x01"
+                      "A1"),
+            PARAMS(1, ""),
             STDIN(1, "") },
           GET "answer " END_1_UNKNOWN_ROLE "\n" },
     };
@@ -384,8 +436,13 @@ static void test_unknown_management_types(void **state)
         { { { FCGI_GET_VALUES_RESULT, 0, CONTENT(""), 0 } }, "answer " UNKNOWN("0a") "\n" },
         { { { FCGI_UNKNOWN_TYPE, 0, CONTENT("\0\0\0\0\0\0\0\0"), 0 } },
           "answer " UNKNOWN("0b") "\n" },
-        { { BEGIN(1), { 12, 0, CONTENT(""), 0 }, PARAMS(1, "\x01\x01" "A1"), PARAMS(1, ""),
-            { 13, 0, CONTENT("x"), 0 }, STDIN(1, "") },
+        { { BEGIN(1),
+            { 12, 0, CONTENT(""), 0 },
+            PARAMS(1, "\x01\x01"
+                      "A1"),
+            PARAMS(1, ""),
+            { 13, 0, CONTENT("x"), 0 },
+            STDIN(1, "") },
           GET "answer " UNKNOWN("0c") UNKNOWN("0d") "\n" },
     };
 
@@ -426,9 +483,9 @@ static void test_values(void **state)
                                           GET_VALUES("\x0d\0FCGI_MAX_REQS"), STDIN(1, "b") };
 
     (void)state;
-    check_values(all, 1, "",
-                 (const char *const[]){ "FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS",
-                                        NULL });
+    check_values(
+        all, 1, "",
+        (const char *const[]){ "FCGI_MAX_CONNS", "FCGI_MAX_REQS", "FCGI_MPXS_CONNS", NULL });
     check_values(one, 1, "", (const char *const[]){ "FCGI_MPXS_CONNS", NULL });
     check_values(other, 1, "", (const char *const[]){ "FCGI_MPXS_CONNS", NULL });
     check_values(none, 1, "", (const char *const[]){ NULL });
@@ -503,8 +560,9 @@ static void test_other_protocols(void **state)
 static void test_params_maximum(void **state)
 {
     static char text[PARAMS_MAX + 1];
-    struct step steps[] = { BEGIN(1), { FCGI_PARAMS, 1, text, PARAMS_MAX, 0 }, PARAMS(1, ""),
-                            STDIN(1, "") };
+    struct step steps[] = {
+        BEGIN(1), { FCGI_PARAMS, 1, text, PARAMS_MAX, 0 }, PARAMS(1, ""), STDIN(1, "")
+    };
     struct trace expected = { 0 };
 
     (void)state;

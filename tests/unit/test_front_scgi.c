@@ -93,10 +93,11 @@ static bool trace_piece(struct trace *trace, struct scene *scene, struct span pi
             trace_params(trace, buf_span(&scene->front.params));
             continue;
         }
-        trace_line(trace, "%s\n", event == FRONT_BODY_END           ? "body end"
-                                  : event == FRONT_MALFORMED        ? "malformed"
-                                  : event == FRONT_PARAMS_TOO_LARGE ? "too large"
-                                                                    : "?");
+        trace_line(trace, "%s\n",
+                   event == FRONT_BODY_END           ? "body end"
+                   : event == FRONT_MALFORMED        ? "malformed"
+                   : event == FRONT_PARAMS_TOO_LARGE ? "too large"
+                                                     : "?");
         if (event != FRONT_BODY_END) {
             return false;
         }
@@ -158,26 +159,53 @@ static void test_requests(void **state)
         const char *expected;
     } cases[] = {
 #define HEADERS(text) text, sizeof(text) - 1
-        { HEADERS("CONTENT_LENGTH\0" "0\0SCGI\0" "1\0"), "", "head: CONTENT_LENGTH=0\nbody end\n" },
-        { HEADERS("CONTENT_LENGTH\0" "0\0A\0" "1\0SCGI\0" "1\0B\0\0"), "",
-          "head: CONTENT_LENGTH=0 A=1 B=\nbody end\n" },
-        { HEADERS("CONTENT_LENGTH\0" "5\0SCGI\0" "1\0"), "hello",
-          "head: CONTENT_LENGTH=5\nbody: hello\nbody end\n" },
-        { HEADERS("CONTENT_LENGTH\0" "5\0SCGI\0" "1\0"), "hel",
-          "head: CONTENT_LENGTH=5\nbody: hel\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "0\0SCGI\0"
+                  "1\0"),
+          "", "head: CONTENT_LENGTH=0\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "0\0A\0"
+                  "1\0SCGI\0"
+                  "1\0B\0\0"),
+          "", "head: CONTENT_LENGTH=0 A=1 B=\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "5\0SCGI\0"
+                  "1\0"),
+          "hello", "head: CONTENT_LENGTH=5\nbody: hello\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "5\0SCGI\0"
+                  "1\0"),
+          "hel", "head: CONTENT_LENGTH=5\nbody: hel\n" },
         /* what follows the request belongs to nobody, even where it looks like the next one */
-        { HEADERS("CONTENT_LENGTH\0" "5\0SCGI\0" "1\0"), "hello24:CONTENT_LENGTH",
-          "head: CONTENT_LENGTH=5\nbody: hello\nbody end\n" },
-        { HEADERS("CONTENT_LENGTH\0" "0\0SCGI\0" "1\0"), "\r\n",
-          "head: CONTENT_LENGTH=0\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "5\0SCGI\0"
+                  "1\0"),
+          "hello24:CONTENT_LENGTH", "head: CONTENT_LENGTH=5\nbody: hello\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "0\0SCGI\0"
+                  "1\0"),
+          "\r\n", "head: CONTENT_LENGTH=0\nbody end\n" },
         /* a body that looks like a head */
-        { HEADERS("CONTENT_LENGTH\0" "3\0SCGI\0" "1\0"), "24:",
-          "head: CONTENT_LENGTH=3\nbody: 24:\nbody end\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "3\0SCGI\0"
+                  "1\0"),
+          "24:", "head: CONTENT_LENGTH=3\nbody: 24:\nbody end\n" },
         /* without what must be there */
-        { HEADERS("CONTENT_LENGTH\0" "0\0"), "", "malformed\nin head\n" },
-        { HEADERS("SCGI\0" "1\0CONTENT_LENGTH\0" "0\0"), "", "malformed\nin head\n" },
-        { HEADERS("CONTENT_LENGTH\0" "x\0SCGI\0" "1\0"), "", "malformed\nin head\n" },
-        { HEADERS("CONTENT_LENGTH\0" "0\0SCGI\0" "1"), "", "malformed\nin head\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "0\0"),
+          "", "malformed\nin head\n" },
+        { HEADERS("SCGI\0"
+                  "1\0CONTENT_LENGTH\0"
+                  "0\0"),
+          "", "malformed\nin head\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "x\0SCGI\0"
+                  "1\0"),
+          "", "malformed\nin head\n" },
+        { HEADERS("CONTENT_LENGTH\0"
+                  "0\0SCGI\0"
+                  "1"),
+          "", "malformed\nin head\n" },
     };
 
     (void)state;
@@ -210,7 +238,9 @@ static void test_conversion_at_the_maximum(void **state)
         char value[300];
 
         memset(value, 'v', sizeof(value));
-        trace_add(&headers, span_of(HEADERS("CONTENT_LENGTH\0" "0\0SCGI\0" "1\0")));
+        trace_add(&headers, span_of(HEADERS("CONTENT_LENGTH\0"
+                                            "0\0SCGI\0"
+                                            "1\0")));
         trace_line(&expected, "head: CONTENT_LENGTH=0");
         while (headers.len + 3 + value_sizes[i] <= PARAMS_MAX) {
             trace_add(&headers, span_of("N", 2));

@@ -165,7 +165,8 @@ static const struct {
     { "A: 1\r\n X-Velox-Build: 1\r\nB: 2\r\n\r\n", "A: 1\r\n X-Velox-Build: 1\r\nB: 2\r\n\r\n" },
     { "X-Velox-Build: 1\n \n\n", "\n" },
     /* other names, and lines that are no headers, stay byte for byte */
-    { "X-Velox-Builds: 1\r\nX-Velox-Buil: 1\r\n\r\n", "X-Velox-Builds: 1\r\nX-Velox-Buil: 1\r\n\r\n" },
+    { "X-Velox-Builds: 1\r\nX-Velox-Buil: 1\r\n\r\n",
+      "X-Velox-Builds: 1\r\nX-Velox-Buil: 1\r\n\r\n" },
     { "X-Velox-Build : 1\r\n\r\n", "X-Velox-Build : 1\r\n\r\n" },
     { "X-Velox-Build\r\n\r\n", "X-Velox-Build\r\n\r\n" },
     { "nonsense\r\n: 1\r\nX-Velox-Build: 1\r\n\r\n", "nonsense\r\n: 1\r\n\r\n" },
@@ -190,8 +191,8 @@ static void test_stripped_heads(void **state)
         buf_init(&out, HEAD_MAX);
         assert_int_equal(intercept_strip(span_of_string(strips[i].head), &out), 0);
         if (!span_equal(buf_span(&out), expected)) {
-            fail_msg("got:\n%.*s\nof:\n%s", (int)buf_length(&out),
-                     (const char *)buf_span(&out).ptr, strips[i].head);
+            fail_msg("got:\n%.*s\nof:\n%s", (int)buf_length(&out), (const char *)buf_span(&out).ptr,
+                     strips[i].head);
         }
         buf_deinit(&out);
     }

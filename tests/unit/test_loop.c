@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The loop on libevent: what is told, when, in which order, and that nothing is told after a stop. */
+/* The loop on libevent: what is told, when, in which order, and that nothing is told after a
+ * stop. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -345,8 +346,7 @@ static void test_edge_tells_the_end(void **state)
         if (cases[i].is_tcp) {
             make_tcp(scene);
         }
-        assert_int_equal(
-            watch_start(&scene->a.watch, scene->loop, scene->pair[0], 0, on_ready), 0);
+        assert_int_equal(watch_start(&scene->a.watch, scene->loop, scene->pair[0], 0, on_ready), 0);
         run_quiet(scene);
         if (cases[i].has_bytes) {
             send_byte(scene->pair[1]);
@@ -399,9 +399,9 @@ static void test_level_tells_only_what_is_possible(void **state)
     struct scene *scene = *state;
     struct watch *watch = &scene->a.watch;
 
-    assert_int_equal(watch_start_level(watch, scene->loop, scene->pair[0],
-                                       WATCH_READ | WATCH_WRITE, on_ready),
-                     0);
+    assert_int_equal(
+        watch_start_level(watch, scene->loop, scene->pair[0], WATCH_READ | WATCH_WRITE, on_ready),
+        0);
     scene->a.act = act_stop_at_third;
     run_quiet(scene);
     assert_string_equal(scene->story, "aaa");
@@ -411,9 +411,9 @@ static void test_level_tells_only_what_is_possible(void **state)
     /* To want other bits: started again. */
     scene->a.calls = 0;
     send_byte(scene->pair[1]);
-    assert_int_equal(watch_start_level(watch, scene->loop, scene->pair[0],
-                                       WATCH_READ | WATCH_WRITE, on_ready),
-                     0);
+    assert_int_equal(
+        watch_start_level(watch, scene->loop, scene->pair[0], WATCH_READ | WATCH_WRITE, on_ready),
+        0);
     run_quiet(scene);
     assert_int_equal(scene->a.calls, 3);
     assert_int_equal(scene->a.seen, WATCH_READ | WATCH_WRITE);
@@ -423,9 +423,8 @@ static void test_level_tells_the_end_as_readable(void **state)
 {
     struct scene *scene = *state;
 
-    assert_int_equal(watch_start_level(&scene->a.watch, scene->loop, scene->pair[0], WATCH_READ,
-                                       on_ready),
-                     0);
+    assert_int_equal(
+        watch_start_level(&scene->a.watch, scene->loop, scene->pair[0], WATCH_READ, on_ready), 0);
     end_by_close(scene->pair[1]);
     scene->a.act = act_stop_at_third;
     run_quiet(scene);
@@ -512,9 +511,8 @@ static void act_restart_watch(struct actor *actor)
 {
     watch_stop(&actor->watch);
     if (actor->calls < 3) {
-        assert_int_equal(watch_start(&actor->watch, actor->scene->loop, actor->scene->pair[0], 0,
-                                     on_ready),
-                         0);
+        assert_int_equal(
+            watch_start(&actor->watch, actor->scene->loop, actor->scene->pair[0], 0, on_ready), 0);
     }
 }
 
@@ -540,8 +538,7 @@ static void test_timers_fire_in_the_order_of_their_time(void **state)
     assert_int_equal(timer_start(&scene->b.timer, 10), 0);
     assert_int_equal(timer_start(&scene->c.timer, 0), 0);
     assert_true(scene->a.timer.armed);
-    assert_in_range(scene->a.timer.due_ms, begin_ns / 1000000 + 30,
-                    loop_now_ms(scene->loop) + 30);
+    assert_in_range(scene->a.timer.due_ms, begin_ns / 1000000 + 30, loop_now_ms(scene->loop) + 30);
     run(scene);
     assert_string_equal(scene->story, "cba");
     assert_false(scene->a.timer.armed);
@@ -744,9 +741,8 @@ static void test_level_ready_for_ever_starves_no_task(void **state)
 {
     struct scene *scene = *state;
 
-    assert_int_equal(watch_start_level(&scene->a.watch, scene->loop, scene->pair[0], WATCH_WRITE,
-                                       on_ready),
-                     0);
+    assert_int_equal(
+        watch_start_level(&scene->a.watch, scene->loop, scene->pair[0], WATCH_WRITE, on_ready), 0);
     run_quiet(scene); /* a task that defers itself */
     assert_in_range(scene->a.calls, QUIET_TURNS / 2, QUIET_TURNS + 2);
 }

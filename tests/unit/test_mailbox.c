@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Messages between threads: none is lost or doubled, each sender's order is kept, the end is clean. */
+/* Messages between threads: none is lost or doubled, the order of each sender is kept, and the end
+ * is clean. */
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Bytes on their way to a socket that takes little at a time: all of them, in order, or an error. */
+/* Bytes on their way to a socket that takes little at a time: all of them, in order, or an
+ * error. */
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -125,7 +125,8 @@ static void test_proxy_is_removed(void **state)
         { { "HTTP_PROXY_X=1", "XHTTP_PROXY=2", "http_proxy=3", "HTTP_PROX=4" },
           { "HTTP_PROXY_X=1", "XHTTP_PROXY=2", "http_proxy=3", "HTTP_PROX=4", OURS } },
         { { "A=HTTP_PROXY", "=HTTP_PROXY", "B=" }, { "A=HTTP_PROXY", "=HTTP_PROXY", "B=", OURS } },
-        { { "PHP_VALUE=x=y\nz", "PATH_INFO=/a/b" }, { "PHP_VALUE=x=y\nz", "PATH_INFO=/a/b", OURS } },
+        { { "PHP_VALUE=x=y\nz", "PATH_INFO=/a/b" },
+          { "PHP_VALUE=x=y\nz", "PATH_INFO=/a/b", OURS } },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -262,12 +263,18 @@ static void test_malformed(void **state)
         size_t len;
     } cases[] = {
         { "\x01", 1 },
-        { "\x01\x01" "A", 3 },
-        { "\x00\x05" "abcd", 6 },
+        { "\x01\x01"
+          "A",
+          3 },
+        { "\x00\x05"
+          "abcd",
+          6 },
         { "\x80\x00\x00", 3 },
         { "\xff\xff\xff\xff\x00", 5 },
         { "\x00\xff\xff\xff\xff", 5 },
-        { "\xff\xff\xff\xff\xff\xff\xff\xff" "A", 9 },
+        { "\xff\xff\xff\xff\xff\xff\xff\xff"
+          "A",
+          9 },
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

@@ -225,12 +225,9 @@ static void test_disk_is_full(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_sizes_in_memory_and_on_disk),
-        TEST(test_maximum),
-        TEST(test_file_has_no_name_and_is_private),
-        TEST(test_descriptor_is_given_back),
-        TEST(test_folder_that_is_not_there),
-        TEST(test_disk_is_full),
+        TEST(test_sizes_in_memory_and_on_disk),     TEST(test_maximum),
+        TEST(test_file_has_no_name_and_is_private), TEST(test_descriptor_is_given_back),
+        TEST(test_folder_that_is_not_there),        TEST(test_disk_is_full),
     };
 
     signal(SIGXFSZ, SIG_IGN); /* as beyond RLIMIT_FSIZE write(2) shall fail, not kill */
