@@ -563,73 +563,73 @@ static void test_outside_of_builds_there_is_no_request_id(void **state)
 }
 
 /* What the client's JSON parser gives back for what Velox said. */
+static const struct {
+    const char *message;
+    size_t len; /* 0: up to the NUL */
+    const char *decoded;
+} messages[] = {
+    { "", 0, "" },
+    { "plain / text", 0, "plain / text" },
+    { "\"quoted\" and \\", 0, "\"quoted\" and \\" },
+    { "two\nlines\tand a tab", 0, "two\nlines\tand a tab" },
+    { "\"}, {\"error\": \"mine\"", 0, "\"}, {\"error\": \"mine\"" },
+    { "</script><b>&amp;", 0, "</script><b>&amp;" },
+    /* control characters become visible, whatever decodes the JSON onto a terminal */
+    { "\x1b[31mred\x1b[0m", 0, "\\x1b[31mred\\x1b[0m" },
+    { "a\rb\bc\x01"
+      "d\x7f"
+      "e\x1f",
+      0,
+      "a\\x0db\\x08c\\x01"
+      "d\\x7f"
+      "e\\x1f" },
+    { "a\0b", 3, "a\\x00b" },
+    { "\xc2\x9b"
+      "31m \xc2\x80 \xc2\x9f",
+      0, "\\x9b31m \\x80 \\x9f" },
+    /* UTF-8 of every length, and its first and last characters */
+    { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", 0, "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
+    { "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf", 0,
+      "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf" },
+    { "\xed\x9f\xbf \xee\x80\x80", 0, "\xed\x9f\xbf \xee\x80\x80" },
+    /* what is no UTF-8 becomes the replacement character */
+    { "a\xff"
+      "b",
+      0,
+      "a\xef\xbf\xbd"
+      "b" },
+    { "\x80", 0, "\xef\xbf\xbd" },
+    { "\xc0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
+    { "\xc1\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
+    { "\xe0\x9f\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+    { "\xed\xa0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* a surrogate */
+    { "\xf4\x90\x80\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+    { "\xf5", 0, "\xef\xbf\xbd" },
+    /* cut in mid-character, as a message of limited length may be */
+    { "a\xc3", 0, "a\xef\xbf\xbd" },
+    { "a\xe2\x82", 0, "a\xef\xbf\xbd\xef\xbf\xbd" },
+    { "a\xf0\x9f\x98", 0, "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
+    { "\xc3(", 0, "\xef\xbf\xbd(" },
+    { "\xc3\"", 0, "\xef\xbf\xbd\"" }, /* the quote is not swallowed */
+};
+
 static void test_messages(void **state)
 {
-    static const struct {
-        const char *message;
-        size_t len; /* 0: up to the NUL */
-        const char *decoded;
-    } cases[] = {
-        { "", 0, "" },
-        { "plain / text", 0, "plain / text" },
-        { "\"quoted\" and \\", 0, "\"quoted\" and \\" },
-        { "two\nlines\tand a tab", 0, "two\nlines\tand a tab" },
-        { "\"}, {\"error\": \"mine\"", 0, "\"}, {\"error\": \"mine\"" },
-        { "</script><b>&amp;", 0, "</script><b>&amp;" },
-        /* control characters become visible, whatever decodes the JSON onto a terminal */
-        { "\x1b[31mred\x1b[0m", 0, "\\x1b[31mred\\x1b[0m" },
-        { "a\rb\bc\x01"
-          "d\x7f"
-          "e\x1f",
-          0,
-          "a\\x0db\\x08c\\x01"
-          "d\\x7f"
-          "e\\x1f" },
-        { "a\0b", 3, "a\\x00b" },
-        { "\xc2\x9b"
-          "31m \xc2\x80 \xc2\x9f",
-          0, "\\x9b31m \\x80 \\x9f" },
-        /* UTF-8 of every length, and its first and last characters */
-        { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", 0, "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
-        { "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf", 0,
-          "\xc2\xa0 \xdf\xbf \xe0\xa0\x80 \xef\xbf\xbf \xf0\x90\x80\x80 \xf4\x8f\xbf\xbf" },
-        { "\xed\x9f\xbf \xee\x80\x80", 0, "\xed\x9f\xbf \xee\x80\x80" },
-        /* what is no UTF-8 becomes the replacement character */
-        { "a\xff"
-          "b",
-          0,
-          "a\xef\xbf\xbd"
-          "b" },
-        { "\x80", 0, "\xef\xbf\xbd" },
-        { "\xc0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
-        { "\xc1\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd" }, /* overlong */
-        { "\xe0\x9f\xbf", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
-        { "\xed\xa0\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" }, /* a surrogate */
-        { "\xf4\x90\x80\x80", 0, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
-        { "\xf5", 0, "\xef\xbf\xbd" },
-        /* cut in mid-character, as a message of limited length may be */
-        { "a\xc3", 0, "a\xef\xbf\xbd" },
-        { "a\xe2\x82", 0, "a\xef\xbf\xbd\xef\xbf\xbd" },
-        { "a\xf0\x9f\x98", 0, "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" },
-        { "\xc3(", 0, "\xef\xbf\xbd(" },
-        { "\xc3\"", 0, "\xef\xbf\xbd\"" }, /* the quote is not swallowed */
-    };
-
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        size_t len = cases[i].len > 0 ? cases[i].len : strlen(cases[i].message);
+    for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+        size_t len = messages[i].len > 0 ? messages[i].len : strlen(messages[i].message);
         uint8_t *copy = malloc(len + 1); /* of its exact size, for the sanitizer */
 
         assert_non_null(copy);
         copy = realloc(copy, len > 0 ? len : 1);
         assert_non_null(copy);
-        memcpy(copy, cases[i].message, len);
+        memcpy(copy, messages[i].message, len);
         struct answer_failure answer = { .failure = FAILURE_BUILD_FAILED,
                                          .message = span_of(copy, len) };
         struct buf out;
         cJSON *json = parse_failure(&answer, &out);
 
-        assert_string_equal(member(json, "message"), cases[i].decoded);
+        assert_string_equal(member(json, "message"), messages[i].decoded);
         assert_string_equal(member(json, "error"), "build_failed");
         assert_int_equal(cJSON_GetArraySize(json), 2);
         cJSON_Delete(json);

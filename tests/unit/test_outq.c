@@ -19,6 +19,7 @@
 
 #define KEPT_MAX 300000
 #define BYTES_MAX 300000
+#define RANDOM_BYTES ((size_t)150000)
 
 /* The watch is never given to a loop: the tests play the loop's part and set its bits. */
 struct scene {
@@ -255,37 +256,44 @@ static void test_more_pieces_than_a_round_holds(void **state)
     }
 }
 
+/* Adds up to 50 pieces of the pattern from offset on, to RANDOM_BYTES at most. The new offset. */
+static size_t add_random_pieces(struct scene *scene, size_t offset, unsigned *seed)
+{
+    unsigned pieces = 1 + (unsigned)rand_r(seed) % 50;
+
+    for (unsigned i = 0; i < pieces; i++) {
+        size_t len = (size_t)rand_r(seed) % (rand_r(seed) % 8 == 0 ? 20000 : 20);
+
+        len = len < RANDOM_BYTES - offset ? len : RANDOM_BYTES - offset;
+        if (len <= GATHER_SMALL_SIZE && rand_r(seed) % 2 == 0) {
+            memcpy(gather_add_small(&scene->gather, len), scene->pattern + offset, len);
+        } else {
+            gather_add(&scene->gather, scene->pattern + offset, len);
+        }
+        offset += len;
+    }
+    return offset;
+}
+
 static void test_random_pieces_and_readers(void **state)
 {
     struct scene *scene = *state;
     unsigned seed = 20260101;
 
     for (unsigned round = 0; round < 20; round++) {
-        size_t sent = 0;
+        size_t offset = 0;
 
         scene->received_length = 0;
-        while (sent < BYTES_MAX / 2) {
-            unsigned pieces = 1 + (unsigned)rand_r(&seed) % 50;
-
+        while (offset < RANDOM_BYTES) {
             gather_begin(&scene->gather, &scene->outq);
-            for (unsigned i = 0; i < pieces && sent < BYTES_MAX / 2; i++) {
-                size_t len = (size_t)rand_r(&seed) % (rand_r(&seed) % 8 == 0 ? 20000 : 20);
-
-                len = len < BYTES_MAX / 2 - sent ? len : BYTES_MAX / 2 - sent;
-                if (len <= GATHER_SMALL_SIZE && rand_r(&seed) % 2 == 0) {
-                    memcpy(gather_add_small(&scene->gather, len), scene->pattern + sent, len);
-                } else {
-                    gather_add(&scene->gather, scene->pattern + sent, len);
-                }
-                sent += len;
-            }
+            offset = add_random_pieces(scene, offset, &seed);
             assert_int_equal(gather_flush(&scene->gather), 0);
             if (rand_r(&seed) % 3 == 0) {
                 receive(scene);
                 scene->watch.ready |= WATCH_WRITE;
             }
         }
-        assert_received(scene, scene->pattern, BYTES_MAX / 2);
+        assert_received(scene, scene->pattern, RANDOM_BYTES);
     }
 }
 
