@@ -86,7 +86,7 @@ bool front_is_in_head(const struct front *front)
 void front_end_request(struct front *front)
 {
     front->is_active = false;
-    front->params_ended = false;
+    front->params_ended = front->is_scgi; /* which has no second request to begin */
     front->body_ended = false;
     buf_clear(&front->params);
 }
