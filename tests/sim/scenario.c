@@ -51,6 +51,9 @@ static bool is_excused(const struct sim_front *front)
     if (!faults_have_struck()) {
         return false;
     }
+    if (front->is_scgi) {
+        return front->stream.has_ended; /* which cannot be told from a cut */
+    }
     return front->has_answer ? is_failure(front, 503, "busy") : front->stream.has_ended;
 }
 

@@ -89,20 +89,21 @@ static void write_artifact(struct sim *sim)
     close(fd);
 }
 
-static void socket_path(const struct sim *sim, const char *name, struct sock_address *address)
+static void socket_path(const struct sim *sim, const char *name, unsigned index,
+                        struct sock_address *address)
 {
     char text[100];
 
-    snprintf(text, sizeof(text), "unix:%s/%s", sim->folder, name);
+    snprintf(text, sizeof(text), "unix:%s/%s%u", sim->folder, name, index);
     assert_int_equal(sock_address_parse(text, address), 0);
 }
 
-static int listen_at(const struct sim *sim, const char *name, int backlog)
+static int listen_at(const struct sim *sim, const char *name, unsigned index, int backlog)
 {
     struct sock_address address;
     int fd;
 
-    socket_path(sim, name, &address);
+    socket_path(sim, name, index, &address);
     fd = sock_listen(&address, backlog);
     assert_true(fd >= 0);
     return fd;
@@ -124,7 +125,6 @@ static void on_drained(struct relay *relay, void *owner)
 static void start_relay(struct sim *sim, unsigned index)
 {
     struct sim_relay *made = &sim->relays[index];
-    char name[] = "front0";
     struct relay_init init = {
         .options = &sim->relay_options,
         .version = "0.0.1",
@@ -134,14 +134,15 @@ static void start_relay(struct sim *sim, unsigned index)
         .builder = sim->builder,
         .log = &sim->log,
         .stats = &made->stats,
-        .listeners = &made->listener,
-        .listener_count = 1,
+        .listeners = made->listeners,
+        .listener_count = 2,
+        .scgi_count = 1,
         .on_drained = on_drained,
         .owner = sim,
     };
 
-    name[5] = (char)('0' + index);
-    made->listener = listen_at(sim, name, 64);
+    made->listeners[0] = listen_at(sim, "front", index, 64);
+    made->listeners[1] = listen_at(sim, "scgi", index, 64);
     assert_int_equal(loop_new(&made->loop), 0);
     init.loop = made->loop;
     assert_int_equal(relay_new(&made->relay, &init), 0);
@@ -160,7 +161,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
     sim->fpm_backlog = 64;
     sim->artifact_size = ARTIFACT_SIZE;
     set_options(sim);
-    socket_path(sim, "fpm", &sim->fpm_address);
+    socket_path(sim, "fpm", 0, &sim->fpm_address);
     sim->log_fd = getenv("SIM_LOG") != NULL ? dup(2) : memfd_create("log", MFD_CLOEXEC);
     log_init(&sim->log, sim->log_fd, LOG_DEBUG, LOG_TEXT);
     assert_int_equal(loop_new(&sim->builder_loop), 0);
@@ -169,7 +170,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
         adjust(sim);
     }
     write_artifact(sim);
-    sim->fpm_listener = sim->fpm_backlog < 0 ? -1 : listen_at(sim, "fpm", sim->fpm_backlog);
+    sim->fpm_listener = sim->fpm_backlog < 0 ? -1 : listen_at(sim, "fpm", 0, sim->fpm_backlog);
     assert_int_equal(builder_new_with_client(&sim->builder, sim->builder_loop, &sim->build_options,
                                              &sim->log, &sim->builder_stats, &sim->velox.client),
                      0);
@@ -281,31 +282,48 @@ void sim_settle(struct sim *sim)
 
 /* ---- peers ----------------------------------------------------------------------------------- */
 
-struct sim_front *sim_open(struct sim *sim, unsigned relay)
+static struct sim_front *open_front(struct sim *sim, const char *name, unsigned relay)
 {
     struct sim_front *front = calloc(1, sizeof(*front));
-    char name[] = "front0";
     struct sock_address address;
     int fd;
 
     assert_non_null(front);
     assert_true(sim->front_count < SIM_FRONTS_MAX);
-    name[5] = (char)('0' + relay);
-    socket_path(sim, name, &address);
+    socket_path(sim, name, relay, &address);
     assert_int_equal(sock_connect(&address, &fd), 0);
     front_open(front, fd);
     sim->fronts[sim->front_count++] = front;
     return front;
 }
 
-struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
+static void let_accept(struct sim *sim)
 {
-    struct sim_front *front = sim_open(sim, relay);
-
     sim_run(sim);
     if (faults_have_struck()) {
         sim_pass(sim, ACCEPT_PAUSE_MS); /* it may have been accepting that failed */
     }
+}
+
+struct sim_front *sim_open(struct sim *sim, unsigned relay)
+{
+    return open_front(sim, "front", relay);
+}
+
+struct sim_front *sim_connect_to(struct sim *sim, unsigned relay)
+{
+    struct sim_front *front = sim_open(sim, relay);
+
+    let_accept(sim);
+    return front;
+}
+
+struct sim_front *sim_connect_scgi(struct sim *sim)
+{
+    struct sim_front *front = open_front(sim, "scgi", 0);
+
+    front->is_scgi = true;
+    let_accept(sim);
     return front;
 }
 
@@ -441,7 +459,8 @@ static void free_peers(struct sim *sim)
 
 static void remove_files(struct sim *sim)
 {
-    static const char *const names[] = { "rr", "fpm", "front0", "front1" };
+    static const char *const names[] = { "rr",     "fpm0",  "front0",
+                                         "front1", "scgi0", "scgi1" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[100];
@@ -461,7 +480,8 @@ static void stop_sidecar(struct sim *sim)
     builder_stop(sim->builder);
     for (unsigned i = 0; i < sim->relay_count; i++) {
         relay_free(sim->relays[i].relay);
-        close(sim->relays[i].listener);
+        close(sim->relays[i].listeners[0]);
+        close(sim->relays[i].listeners[1]);
         loop_free(sim->relays[i].loop);
     }
     builder_free(sim->builder);

@@ -25,7 +25,7 @@ struct sim_relay {
     struct loop *loop;
     struct relay *relay;
     struct stats stats;
-    int listener;
+    int listeners[2]; /* FastCGI, SCGI */
     bool is_drained;
     uint64_t drained_at_ms; /* since the begin */
 };
@@ -97,6 +97,7 @@ void sim_settle(struct sim *sim);
 
 struct sim_front *sim_connect(struct sim *sim);
 struct sim_front *sim_connect_to(struct sim *sim, unsigned relay);
+struct sim_front *sim_connect_scgi(struct sim *sim);
 /* Without letting the relay accept it yet. */
 struct sim_front *sim_open(struct sim *sim, unsigned relay);
 /* The next connection that PHP-FPM's listener holds. NULL, and a failed test where no allocation has

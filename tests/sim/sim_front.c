@@ -89,9 +89,8 @@ static void on_record_end(struct sim_front *front, uint64_t now_ms)
     front->ended_at_ms = now_ms;
 }
 
-bool front_move(struct sim_front *front, uint64_t now_ms)
+static void read_records(struct sim_front *front, uint64_t now_ms)
 {
-    bool any = stream_move(&front->stream, now_ms);
     struct span in = buf_span(&front->stream.in);
     enum fcgi_event event;
     struct span content;
@@ -105,6 +104,19 @@ bool front_move(struct sim_front *front, uint64_t now_ms)
         } else {
             on_record_end(front, now_ms);
         }
+    }
+}
+
+bool front_move(struct sim_front *front, uint64_t now_ms)
+{
+    bool any = stream_move(&front->stream, now_ms);
+
+    if (front->is_scgi) {
+        assert_int_equal(buf_append_span(&front->stdout_, buf_span(&front->stream.in)), 0);
+        front->has_answer = front->stream.has_ended && buf_length(&front->stdout_) > 0;
+        front->ended_at_ms = front->stream.ended_at_ms;
+    } else {
+        read_records(front, now_ms);
     }
     buf_clear(&front->stream.in);
     return any;
@@ -163,6 +175,25 @@ void front_head(struct sim_front *front, bool keep, const char *method, const ch
     front_param(front, "CONTENT_LENGTH", length == NULL ? "" : length);
     front_param(front, "HTTP_PROXY", "http://evil.example/");
     front_params_end(front);
+}
+
+void front_scgi_head(struct sim_front *front, const char *method, const char *length)
+{
+    char pairs[256];
+    /* Each %c is the NUL behind a name or a value. */
+    int len = snprintf(pairs, sizeof(pairs),
+                       "CONTENT_LENGTH%c%s%cSCGI%c1%cREQUEST_METHOD%c%s%cSCRIPT_FILENAME%c"
+                       "/srv/www/page.php%cHTTP_PROXY%chttp://evil.example/%c",
+                       0, length == NULL ? "0" : length, 0, 0, 0, 0, method, 0, 0, 0, 0, 0);
+
+    assert_int_equal(buf_printf(&front->stream.out, "%d:", len), 0);
+    assert_int_equal(buf_append(&front->stream.out, pairs, (size_t)len), 0);
+    assert_int_equal(buf_append_string(&front->stream.out, ","), 0);
+}
+
+void front_scgi_body(struct sim_front *front, struct span body)
+{
+    assert_int_equal(buf_append_span(&front->stream.out, body), 0);
 }
 
 void front_get(struct sim_front *front, bool keep)

@@ -12,6 +12,7 @@
 struct sim_front {
     struct stream stream;
     struct fcgi_reader reader;
+    bool is_scgi; /* then the close is the end of the answer, and all that comes is stdout_ */
     uint16_t id;
     bool is_open;       /* a request is under way: BEGIN_REQUEST was sent, END_REQUEST has not come */
     struct buf stdout_; /* of the request that is or was open */
@@ -42,6 +43,10 @@ void front_abort(struct sim_front *front);
 
 /* A request's head up to and including the end of PARAMS. length NULL: CONTENT_LENGTH is empty. */
 void front_head(struct sim_front *front, bool keep, const char *method, const char *length);
+/* An SCGI request's head; the body's bytes follow as they are. length NULL: CONTENT_LENGTH is 0. */
+void front_scgi_head(struct sim_front *front, const char *method, const char *length);
+void front_scgi_body(struct sim_front *front, struct span body);
+
 /* Whole requests. */
 void front_get(struct sim_front *front, bool keep);
 void front_post(struct sim_front *front, bool keep, struct span body);

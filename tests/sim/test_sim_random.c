@@ -2,7 +2,7 @@
 /*
  * Many exchanges at once, drawn at random from a seed: kinds, sizes, leaves, and how every stream is
  * cut. Whatever arrives must be right to the byte. A failure names its seed; SIM_SEED plays it
- * alone.
+ * alone, SIM_SEEDS more of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,8 +18,8 @@
 
 #define SLOTS 6
 #define REQUESTS 8 /* of each slot */
-#define SEEDS 15 /* SIM_SEEDS plays more */
-#define FAULT_MAX 800  /* about as many allocations as there are */
+#define SEEDS 15
+#define FAULT_MAX 800 /* about as many allocations as there are */
 #define BUILD_MS_MAX 5000
 
 enum kind {
@@ -355,16 +355,6 @@ static void adjust(struct sim *sim)
     sim->relay_options.worker_max_connections = 3;
 }
 
-static void play_seed(unsigned seed, unsigned fault)
-{
-    struct scenario scenario = { "random", adjust, play_random, seed };
-
-    if (getenv("SIM_VERBOSE") != NULL) {
-        print_message("seed %u, fault %u\n", seed, fault);
-    }
-    sim_play(&scenario, fault);
-}
-
 static unsigned from_environment(const char *name, unsigned otherwise)
 {
     const char *number = getenv(name);
@@ -372,37 +362,49 @@ static unsigned from_environment(const char *name, unsigned otherwise)
     return number == NULL ? otherwise : (unsigned)atoi(number);
 }
 
-static void play_seeds(bool with_faults)
+struct seed {
+    struct scenario scenario;
+    unsigned fault;
+    char name[64];
+};
+
+static void test_seed(void **state)
 {
-    unsigned first = from_environment("SIM_SEED", 1);
-    unsigned last = from_environment("SIM_SEEDS", getenv("SIM_SEED") == NULL ? SEEDS : first);
+    const struct seed *seed = *state;
 
-    for (unsigned seed = first; seed <= last; seed++) {
-        uint64_t random = seed;
+    sim_play(&seed->scenario, seed->fault);
+}
 
-        play_seed(seed, with_faults ? 1 + (unsigned)draw(&random, FAULT_MAX) : 0);
+static void seed_init(struct seed *seed, unsigned number, bool with_fault)
+{
+    uint64_t random = number;
+
+    seed->scenario = (struct scenario){ "random", adjust, play_random, number };
+    snprintf(seed->name, sizeof(seed->name), "seed %u", number);
+    if (with_fault) {
+        seed->fault = 1 + (unsigned)draw(&random, FAULT_MAX);
+        snprintf(seed->name, sizeof(seed->name), "seed %u, allocation %u failing", number,
+                 seed->fault);
     }
-}
-
-static void test_random(void **state)
-{
-    (void)state;
-    play_seeds(false);
-}
-
-static void test_random_faults(void **state)
-{
-    (void)state;
-    play_seeds(true);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_random_faults),
-    };
+    unsigned first = from_environment("SIM_SEED", 1);
+    unsigned count = from_environment("SIM_SEEDS", getenv("SIM_SEED") == NULL ? SEEDS : 1);
+    struct seed *seeds = calloc(2 * (size_t)count, sizeof(*seeds));
+    struct CMUnitTest *tests = calloc(2 * (size_t)count, sizeof(*tests));
+    int result;
 
+    assert_non_null(seeds);
+    assert_non_null(tests);
     (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does; sendfile knows no flag for it */
-    return cmocka_run_group_tests_name("sim_random", tests, NULL, NULL);
+    for (unsigned i = 0; i < 2 * count; i++) {
+        seed_init(&seeds[i], first + i / 2, i % 2 == 1);
+        tests[i] = (struct CMUnitTest){ seeds[i].name, test_seed, NULL, NULL, &seeds[i] };
+    }
+    result = _cmocka_run_group_tests("sim_random", tests, 2 * (size_t)count, NULL, NULL);
+    free(seeds);
+    free(tests);
+    return result;
 }
