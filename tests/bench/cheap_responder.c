@@ -6,8 +6,8 @@
  *
  *   cheap-responder LISTEN SIZE
  *
- * Content in records of 65528 bytes takes 65536 with its header, so sixteen of them are a block of
- * 1 MiB that is sent over and over. SIZE is rounded down to whole blocks.
+ * SIZE is rounded down to whole records, which take 65536 bytes with their header. Each is sent with
+ * one call: PHP-FPM uses two, for header and content (main/fastcgi.c:fcgi_write).
  */
 #include <errno.h>
 #include <fastcgi.h>
@@ -25,11 +25,10 @@
 #define READ_SIZE 65536
 #define EVENTS_PER_WAIT 128
 #define RECORD_SIZE 65536
-#define BLOCK_SIZE (16 * RECORD_SIZE)
 #define SMALL_MAX 256
 
 struct connection {
-    uint64_t big_left; /* bytes of blocks still to be sent */
+    uint64_t big_left; /* bytes of records still to be sent */
     int fd;
     uint32_t content_left; /* of the request's current record, padding included */
     uint8_t header[FCGI_HEADER_LEN];
@@ -48,7 +47,7 @@ struct responder {
     uint8_t small[SMALL_MAX]; /* a whole answer */
     uint8_t end[SMALL_MAX];   /* END_REQUEST */
     uint8_t room[READ_SIZE];
-    uint8_t block[BLOCK_SIZE];
+    uint8_t record[RECORD_SIZE]; /* of a big answer */
 };
 
 static size_t put_header(uint8_t *to, uint8_t type, size_t content, size_t padding)
@@ -81,13 +80,10 @@ static void prepare_answers(struct responder *responder)
     size += length + padding;
     responder->small_size = size + put_end(responder->small + size);
     responder->end_size = put_end(responder->end);
-    for (size_t at = 0; at < BLOCK_SIZE; at += RECORD_SIZE) {
-        put_header(responder->block + at, FCGI_STDOUT, RECORD_SIZE - FCGI_HEADER_LEN, 0);
-        memset(responder->block + at + FCGI_HEADER_LEN, 'x', RECORD_SIZE - FCGI_HEADER_LEN);
-    }
-    /* The first record begins with the head, and so does each block: to the web server those are
-     * bytes of the body. */
-    memcpy(responder->block + FCGI_HEADER_LEN, page, length);
+    size = put_header(responder->record, FCGI_STDOUT, RECORD_SIZE - FCGI_HEADER_LEN, 0);
+    memset(responder->record + size, 'x', RECORD_SIZE - FCGI_HEADER_LEN);
+    /* The first record begins with the head. So does each, where it is part of the body. */
+    memcpy(responder->record + size, page, length);
 }
 
 static void close_connection(struct connection *connection)
@@ -117,12 +113,12 @@ static bool end_answer(struct connection *connection)
     return true;
 }
 
-/* Goes on with blocks. False: closed. */
+/* Goes on with records. False: closed. */
 static bool send_big(struct responder *responder, struct connection *connection)
 {
     while (connection->big_left > 0) {
-        size_t offset = (size_t)((responder->big_size - connection->big_left) % BLOCK_SIZE);
-        ssize_t sent = send(connection->fd, responder->block + offset, BLOCK_SIZE - offset,
+        size_t offset = (size_t)((responder->big_size - connection->big_left) % RECORD_SIZE);
+        ssize_t sent = send(connection->fd, responder->record + offset, RECORD_SIZE - offset,
                             MSG_NOSIGNAL);
 
         if (sent < 0 && errno == EAGAIN) {
@@ -256,7 +252,7 @@ int main(int argc, char **argv)
         return 64;
     }
     bench_raise_descriptors();
-    responder->big_size = strtoull(argv[2], NULL, 10) / BLOCK_SIZE * BLOCK_SIZE;
+    responder->big_size = strtoull(argv[2], NULL, 10) / RECORD_SIZE * RECORD_SIZE;
     prepare_answers(responder);
     responder->listen_fd = bench_listen(argv[1]);
     responder->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
