@@ -6,8 +6,8 @@
  *
  *   cheap-responder LISTEN SIZE
  *
- * SIZE is rounded down to whole records, which take 65536 bytes with their header. Each is sent with
- * one call: PHP-FPM uses two, for header and content (main/fastcgi.c:fcgi_write).
+ * SIZE is rounded down to whole records, which take 65536 bytes with their header. Each is sent
+ * with one call: PHP-FPM uses two, for header and content (main/fastcgi.c:fcgi_write).
  */
 #include <errno.h>
 #include <fastcgi.h>
