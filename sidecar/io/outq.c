@@ -102,14 +102,26 @@ static int send_round(struct gather *gather)
     return sent < 0 ? (int)sent : keep_rest(gather, (size_t)sent);
 }
 
-int gather_flush(struct gather *gather)
+static int end_round(struct gather *gather, int error)
 {
-    if (gather->error == 0 && gather->count > 0) {
-        gather->error = send_round(gather);
+    if (gather->error == 0) {
+        gather->error = error;
     }
     gather->count = 0;
     gather->small_count = 0;
     return gather->error;
+}
+
+int gather_flush(struct gather *gather)
+{
+    bool is_idle = gather->error != 0 || gather->count == 0;
+
+    return end_round(gather, is_idle ? 0 : send_round(gather));
+}
+
+int gather_keep(struct gather *gather)
+{
+    return end_round(gather, gather->error != 0 ? 0 : keep_rest(gather, 0));
 }
 
 void gather_add(struct gather *gather, const void *bytes, size_t len)

@@ -58,5 +58,8 @@ uint8_t *gather_add_small(struct gather *gather, size_t len);
  * connection is lost, -ENOMEM, -ENOBUFS when more would have to be kept than allowed.
  */
 int gather_flush(struct gather *gather);
+/* Keeps the pieces without sending them: for bytes that are to follow in outq->kept, so that all of
+ * them go out together. Otherwise as gather_flush. */
+int gather_keep(struct gather *gather);
 
 #endif

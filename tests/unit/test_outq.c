@@ -135,6 +135,23 @@ static void test_small_pieces_go_straight_out(void **state)
     assert_received(scene, "one two three", 13);
 }
 
+static void test_kept_pieces_go_out_with_the_next(void **state)
+{
+    struct scene *scene = *state;
+
+    gather_begin(&scene->gather, &scene->outq);
+    gather_add(&scene->gather, "one ", 4);
+    assert_int_equal(gather_keep(&scene->gather), 0);
+    assert_int_equal(buf_append(&scene->outq.kept, "two ", 4), 0);
+    receive(scene);
+    assert_int_equal(scene->received_length, 0);
+    gather_add(&scene->gather, "three", 5);
+    assert_int_equal(gather_flush(&scene->gather), 0);
+    assert_true(outq_is_empty(&scene->outq));
+    assert_int_equal(scene->outq.sent_bytes, 13);
+    assert_received(scene, "one two three", 13);
+}
+
 static void test_nothing_to_send_is_no_error(void **state)
 {
     struct scene *scene = *state;
@@ -389,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_small_pieces_go_straight_out),
+        TEST(test_kept_pieces_go_out_with_the_next),
         TEST(test_nothing_to_send_is_no_error),
         TEST(test_adjacent_pieces_become_one),
         TEST(test_rest_is_kept),
