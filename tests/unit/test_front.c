@@ -32,6 +32,7 @@ struct scene {
     struct loop *loop;
     struct relay_options options;
     struct relay *relay;
+    struct limit fronts;
     struct front front;
     int peer;
 };
@@ -50,7 +51,8 @@ static void scene_init(struct scene *scene)
     CUTS_CHECK(scene->relay != NULL && loop_new(&scene->loop) == 0);
     scene->relay->options = &scene->options;
     scene->relay->loop = scene->loop;
-    scene->relay->front_limit = FRONT_LIMIT;
+    limit_init(&scene->fronts, FRONT_LIMIT);
+    scene->relay->fronts = &scene->fronts;
     CUTS_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
     scene->peer = pair[1];
     CUTS_CHECK(front_init(&scene->front, scene->relay, pair[0], true, false, on_ready) == 0);
@@ -61,6 +63,7 @@ static void scene_deinit(struct scene *scene)
     front_deinit(&scene->front);
     close(scene->peer);
     loop_free(scene->loop);
+    limit_deinit(&scene->fronts);
     free(scene->relay);
 }
 
@@ -213,7 +216,7 @@ static void trace_front(struct trace *trace, struct span input, struct cuts cuts
     if (buf_length(&scene.front.control) > 0) {
         trace_hex(trace, "answer ", buf_span(&scene.front.control));
     }
-    trace_line(trace, "%s", front_is_in_head(&scene.front) ? "in head\n" : "");
+    trace_line(trace, "%s", is_going && front_is_in_head(&scene.front) ? "in head\n" : "");
     scene_deinit(&scene);
 }
 
@@ -392,7 +395,7 @@ static void test_second_request_is_refused(void **state)
         { { BEGIN(2), { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\0\0\0\0\0\0"), 0 }, PARAMS(2, "") },
           "head 2: \nanswer " END_1_CANT_MPX "\n" },
         /* the same id again is a broken first one */
-        { { BEGIN(1), BEGIN(1), PARAMS(1, "") }, "malformed\nin head\n" },
+        { { BEGIN(1), BEGIN(1), PARAMS(1, "") }, "malformed\n" },
         { { BEGIN(1), PARAMS(1, ""), STDIN(1, "a"), BEGIN(1) }, "head 1: \nbody: a\nmalformed\n" },
     };
 
@@ -403,13 +406,13 @@ static void test_second_request_is_refused(void **state)
 static void test_unknown_roles(void **state)
 {
     static const struct scenario scenarios[] = {
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\0\0\0\0\0\0"), 0 } },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\1\0\0\0\0\0"), 0 } },
           "answer " END_1_UNKNOWN_ROLE "\n" },
         { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\3\1\0\0\0\0\0"), 0 } },
           "answer " END_1_UNKNOWN_ROLE "\n" },
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\0\0\0\0\0\0\0"), 0 } },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\0\1\0\0\0\0\0"), 0 } },
           "answer " END_1_UNKNOWN_ROLE "\n" },
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\1\1\0\0\0\0\0\0"), 0 } },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\1\1\1\0\0\0\0\0"), 0 } },
           "answer " END_1_UNKNOWN_ROLE "\n" },
         /* its records are dropped, and the connection is free for the next request */
         { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\2\1\0\0\0\0\0"), 0 },
@@ -501,30 +504,30 @@ static void test_longest_values(void **state)
     (void)state;
     check(&step, 1, "answer 010a000000000000\n"); /* names of no bytes are unknown names */
     step.len = VALUES_MAX + 1;
-    check(&step, 1, "malformed\nin head\n");
+    check(&step, 1, "malformed\n");
 }
 
 static void test_malformed(void **state)
 {
     static const struct scenario scenarios[] = {
         /* what belongs to a request, without one */
-        { { BEGIN(0) }, "malformed\nin head\n" },
-        { { ABORT(0) }, "malformed\nin head\n" },
-        { { { FCGI_END_REQUEST, 0, CONTENT(""), 0 } }, "malformed\nin head\n" },
-        { { PARAMS(0, "x") }, "malformed\nin head\n" },
-        { { STDIN(0, "") }, "malformed\nin head\n" },
-        { { { FCGI_STDOUT, 0, CONTENT(""), 0 } }, "malformed\nin head\n" },
-        { { { FCGI_STDERR, 0, CONTENT(""), 0 } }, "malformed\nin head\n" },
-        { { { FCGI_DATA, 0, CONTENT(""), 0 } }, "malformed\nin head\n" },
+        { { BEGIN(0) }, "malformed\n" },
+        { { ABORT(0) }, "malformed\n" },
+        { { { FCGI_END_REQUEST, 0, CONTENT(""), 0 } }, "malformed\n" },
+        { { PARAMS(0, "x") }, "malformed\n" },
+        { { STDIN(0, "") }, "malformed\n" },
+        { { { FCGI_STDOUT, 0, CONTENT(""), 0 } }, "malformed\n" },
+        { { { FCGI_STDERR, 0, CONTENT(""), 0 } }, "malformed\n" },
+        { { { FCGI_DATA, 0, CONTENT(""), 0 } }, "malformed\n" },
         /* bodies of another size */
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT(""), 0 } }, "malformed\nin head\n" },
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\0\0\0\0\0"), 1 } }, "malformed\nin head\n" },
-        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\0\0\0\0\0\0\0"), 0 } }, "malformed\nin head\n" },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT(""), 0 } }, "malformed\n" },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\0\0\0\0\0"), 1 } }, "malformed\n" },
+        { { { FCGI_BEGIN_REQUEST, 1, CONTENT("\0\1\0\0\0\0\0\0\0"), 0 } }, "malformed\n" },
         /* a management record of a request */
-        { { { FCGI_GET_VALUES, 1, CONTENT(""), 0 } }, "malformed\nin head\n" },
+        { { { FCGI_GET_VALUES, 1, CONTENT(""), 0 } }, "malformed\n" },
         /* the wrong order */
-        { { BEGIN(1), STDIN(1, "x") }, "malformed\nin head\n" },
-        { { BEGIN(1), PARAMS(1, "a"), STDIN(1, "") }, "malformed\nin head\n" },
+        { { BEGIN(1), STDIN(1, "x") }, "malformed\n" },
+        { { BEGIN(1), PARAMS(1, "a"), STDIN(1, "") }, "malformed\n" },
         { { BEGIN(1), PARAMS(1, ""), PARAMS(1, "x") }, "head 1: \nmalformed\n" },
         { { BEGIN(1), PARAMS(1, ""), PARAMS(1, "") }, "head 1: \nmalformed\n" },
         { { BEGIN(1), PARAMS(1, ""), STDIN(1, "a"), PARAMS(1, "x") },
@@ -548,13 +551,13 @@ static void check_bytes(const char *bytes, size_t len, const char *expected)
 static void test_other_protocols(void **state)
 {
     (void)state;
-    check_bytes(CONTENT("GET / HTTP/1.1\r\n\r\n"), "malformed\nin head\n");
-    check_bytes(CONTENT("70:CONTENT_LENGTH"), "malformed\nin head\n");
-    check_bytes(CONTENT("\0\1\0\1\0\10\0\0"), "malformed\nin head\n");
-    check_bytes(CONTENT("\2"), "malformed\nin head\n");
+    check_bytes(CONTENT("GET / HTTP/1.1\r\n\r\n"), "malformed\n");
+    check_bytes(CONTENT("70:CONTENT_LENGTH"), "malformed\n");
+    check_bytes(CONTENT("\0\1\0\1\0\10\0\0"), "malformed\n");
+    check_bytes(CONTENT("\2"), "malformed\n");
     check_bytes(CONTENT("\1"), "in head\n");
     /* in the second record */
-    check_bytes(CONTENT("\1\1\0\1\0\10\0\0\0\1\0\0\0\0\0\0\x16\3\1"), "malformed\nin head\n");
+    check_bytes(CONTENT("\1\1\0\1\0\10\0\0\0\1\0\0\0\0\0\0\x16\3\1"), "malformed\n");
 }
 
 static void test_params_maximum(void **state)
@@ -574,7 +577,7 @@ static void test_params_maximum(void **state)
     check(steps, 4, (const char *)expected.bytes);
     trace_deinit(&expected);
     steps[1].len = PARAMS_MAX + 1;
-    check(steps, 4, "too large\nin head\n");
+    check(steps, 4, "too large\n");
     /* of the open request only */
     steps[1].id = 2;
     check(steps, 4, "head 1: \nbody end\n");
