@@ -42,6 +42,15 @@ PACKAGES_SERVERS=(
     '/usr/sbin/php-fpm*=php-fpm'
 )
 
+# The other web servers that the tests put in front. Apache's modules are in the package of its binary.
+# shellcheck disable=SC2034
+PACKAGES_FRONTS=(
+    lighttpd=lighttpd
+    apache2=apache2-bin
+    caddy=caddy
+    haproxy=haproxy
+)
+
 PACKAGES_ADDED=()
 
 packages_is_there() {
