@@ -11,6 +11,7 @@
 
 #include "tests/sim/sim.h"
 
+#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
@@ -188,6 +189,15 @@ static void test_faults(void **state)
     assert_true(fault < FAULTS_MAX);
 }
 
+void sim_prepare(void)
+{
+    /* The linker makes these the allocator in between. */
+    cJSON_Hooks hooks = { .malloc_fn = malloc, .free_fn = free };
+
+    cJSON_InitHooks(&hooks);
+    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does; sendfile knows no flag for it */
+}
+
 int sim_main(const char *group, const struct scenario *scenarios, size_t count)
 {
     static const char suffix[] = ", allocations failing";
@@ -196,7 +206,7 @@ int sim_main(const char *group, const struct scenario *scenarios, size_t count)
     size_t used = 0;
 
     assert_true(count <= SCENARIOS_MAX);
-    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does; sendfile knows no flag for it */
+    sim_prepare();
     for (size_t i = 0; i < count; i++) {
         void *state = (void *)(uintptr_t)&scenarios[i];
 

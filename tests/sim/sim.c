@@ -63,6 +63,7 @@ static void set_options(struct sim *sim)
                    .initial_delay_ms = 1000,
                    .max_delay_ms = 10000,
                    .multiplier = 2.0 },
+        .policy = { .max_plugins = 200 },
         .artifact = { .roots = { sim->roots, 1 }, .url = nothing },
     };
     for (size_t i = 0; i < 3; i++) {
@@ -132,6 +133,7 @@ static void start_relay(struct sim *sim, unsigned index)
         .front_limit = sim->front_limit,
         .limit = sim->relay_options.worker_max_connections > 0 ? &sim->limit : NULL,
         .builder = sim->builder,
+        .policy = &sim->build_options.policy,
         .log = &sim->log,
         .stats = &made->stats,
         .listeners = made->listeners,

@@ -78,6 +78,8 @@ struct scenario {
 /* Runs the scenarios as a group of cmocka tests; what main returns. */
 int sim_main(const char *group, const struct scenario *scenarios, size_t count);
 
+/* Before the first sim_play, where sim_main is not used. */
+void sim_prepare(void);
 /*
  * For tests that play by other rules than sim_main's: once, with allocation number fault failing
  * (from 1; 0: none). True: it has failed. Checks that neither descriptors nor memory are lost.

@@ -10,6 +10,8 @@
 
 #include "fcgi/params.h"
 
+/* PHP's longest (main/fastcgi.c). */
+#define PHP_RECORD_MAX 65528
 #define REQUEST_MAX ((size_t)256 * 1024 * 1024)
 
 void worker_open(struct sim_worker *worker, int fd)
@@ -121,8 +123,10 @@ bool worker_move(struct sim_worker *worker, uint64_t now_ms)
 
 void worker_stdout_span(struct sim_worker *worker, struct span content)
 {
-    if (worker != NULL) {
-        stream_add_content(&worker->stream, FCGI_STDOUT, 1, content);
+    while (worker != NULL && content.len > 0) {
+        struct span part = span_take(&content, PHP_RECORD_MAX);
+
+        stream_add_record(&worker->stream, FCGI_STDOUT, 1, part, (uint8_t)(-part.len & 7));
     }
 }
 

@@ -380,6 +380,52 @@ static void play_build_timeout(struct sim *sim)
     sim_expect_number(sim->velox.cancelled, 1);
 }
 
+/* ---- what is not built ---- */
+
+static char denied[] = "github.com/roadrunner-server/*";
+static char *denied_modules[] = { denied };
+
+static void deny(struct sim *sim)
+{
+    sim->build_options.policy.deny_modules = (struct string_list){ denied_modules, 1 };
+}
+
+static void play_denied(struct sim *sim)
+{
+    struct sim_front *front = sim_connect(sim);
+
+    sim_begin_build(sim, front, true);
+    expect_failure(front, 403, "forbidden");
+    sim_expect(answer_has(front, "\"request_id\": \"r-1\""));
+    sim_expect_number(sim->velox.post_count, 0);
+}
+
+static void play_failure_ttl(struct sim *sim)
+{
+    struct sim_step steps[] = { step_outcome(500, VELOX_BUILD_FAILED, "no such module"),
+                                step_built(500, sim->artifact_path) };
+    struct sim_front *front = sim_connect(sim);
+
+    sim_velox_step(&sim->velox, &steps[0]);
+    sim_velox_step(&sim->velox, &steps[1]);
+    sim_begin_build(sim, front, true);
+    sim_pass(sim, 500);
+    expect_failure(front, 500, "build_failed");
+    sim_pass(sim, 9999);
+    if (faults_have_struck()) {
+        return; /* what follows depends on what has failed */
+    }
+    sim_begin_build(sim, front, true);
+    expect_failure(front, 500, "build_failed");
+    sim_expect(answer_has(front, "no such module"));
+    sim_expect_number(front->ended_at_ms, 10499);
+    sim_expect_number(sim->velox.post_count, 1);
+    sim_pass(sim, 1);
+    sim_begin_build(sim, front, true);
+    sim_pass(sim, 500);
+    expect_artifact(sim, front);
+}
+
 /* ---- sharing, queue ---- */
 
 static void two_relays(struct sim *sim)
@@ -487,6 +533,8 @@ static const struct scenario scenarios[] = {
     { "request_timeout", short_requests, play_request_timeout, 0 },
     { "the last attempt gets what is left", NULL, play_last_attempt, 0 },
     { "build_timeout", NULL, play_build_timeout, 0 },
+    { "denied by policy", deny, play_denied, 0 },
+    { "failure_ttl", NULL, play_failure_ttl, 0 },
     { "equal requests share a build", two_relays, play_shared, 0 },
     { "queue and full queue", one_at_a_time, play_queue, 0 },
     { "build_timeout in the queue", one_at_a_time, play_queue_deadline, 0 },

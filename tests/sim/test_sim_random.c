@@ -12,7 +12,6 @@
 
 #include "tests/sim/sim.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -97,7 +96,7 @@ static size_t draw_size(struct play *play, const struct stream *stream)
     if (draw(&play->seed, 4) == 0) {
         return 0;
     }
-    return draw(&play->seed, cut == 0 || cut > 100 ? 100000 : cut * 100);
+    return draw(&play->seed, cut == 0 || cut > 100 ? 500000 : cut * 100);
 }
 
 static void plan_free(struct plan *plan)
@@ -190,7 +189,7 @@ static void begin_request(struct sim *sim, struct play *play, size_t number)
         slot->front->stream.write_cut = draw_cut(play);
         slot->front->stream.read_cut = draw_cut(play);
     }
-    slot->front->id = (uint16_t)(1 + draw(&play->seed, 65535));
+    slot->front->id = draw(&play->seed, 2) == 0 ? 1 : (uint16_t)(1 + draw(&play->seed, 65535));
     draw_plan(play, &slot->plan, &slot->front->stream);
     send_request(slot, number);
     slot->is_busy = true;
@@ -216,7 +215,7 @@ static void say(struct play *play, struct sim_worker *worker, const struct plan 
     struct span error_output = buf_span(&plan->error_output);
 
     while (out.len + error_output.len > 0) {
-        size_t size = 1 + (size_t)draw(&play->seed, 30000);
+        size_t size = 1 + (size_t)draw(&play->seed, 70000);
 
         if (out.len > 0) {
             worker_stdout_span(worker, span_take(&out, size));
@@ -398,7 +397,7 @@ int main(void)
 
     assert_non_null(seeds);
     assert_non_null(tests);
-    (void)signal(SIGPIPE, SIG_IGN); /* as the daemon does; sendfile knows no flag for it */
+    sim_prepare();
     for (unsigned i = 0; i < 2 * count; i++) {
         seed_init(&seeds[i], first + i / 2, i % 2 == 1);
         tests[i] = (struct CMUnitTest){ seeds[i].name, test_seed, NULL, NULL, &seeds[i] };

@@ -186,6 +186,123 @@ static void play_finish_timeout_behind_the_answer(struct sim *sim)
     sim_expect_number(sim_relay_stat(sim, STAT_WORKERS_ACTIVE), 0);
 }
 
+static void one_worker(struct sim *sim)
+{
+    sim->relay_options.worker_max_connections = 1;
+    sim->relay_count = 2;
+}
+
+static void play_queue_timeout(struct sim *sim)
+{
+    struct sim_front *first = sim_connect_to(sim, 0);
+    struct sim_front *second = sim_connect_to(sim, 1);
+    struct sim_worker *worker;
+
+    front_get(first, true);
+    worker = sim_accept(sim);
+    sim_pass(sim, 500);
+    front_get(second, true);
+    sim_pass(sim, 9999);
+    expect_nothing(second);
+    sim_expect_number(sim_relay_stat(sim, STAT_WORKERS_QUEUED), 1);
+    sim_pass(sim, 1);
+    sim_expect_number(second->ended_at_ms, 10500);
+    sim_expect_number(sim_relay_stat(sim, STAT_WORKERS_QUEUED), 0);
+    if (!faults_have_struck()) {
+        expect_failure(second, 503, "busy");
+    }
+    worker_answer(worker, PAGE);
+    sim_run(sim);
+    expect_answer(first, PAGE);
+}
+
+/* First come, first served, over all relays. */
+static void play_queue(struct sim *sim)
+{
+    struct sim_front *fronts[5];
+
+    for (unsigned i = 0; i < 5; i++) {
+        fronts[i] = sim_connect_to(sim, i % 2);
+        front_get(fronts[i], true);
+        sim_run(sim);
+    }
+    sim_expect_number(sim_relay_stat(sim, STAT_WORKERS_QUEUED), 4);
+    for (unsigned i = 0; i < 5; i++) {
+        struct sim_worker *worker;
+
+        sim_run(sim);
+        while ((worker = sim_try_accept(sim)) != NULL) {
+            sim_run(sim);
+            worker_answer(worker, PAGE);
+            sim_run(sim);
+        }
+        expect_answer(fronts[i], PAGE);
+    }
+}
+
+static void with_stall_timeout(struct sim *sim)
+{
+    sim->relay_options.stall_timeout_ms = 4000;
+    sim->artifact_size = 5000000;
+}
+
+static bool is_cut_in_time(const struct sim *sim)
+{
+    return sim_relay_stat(sim, STAT_FRONTS_ACTIVE) == 0;
+}
+
+static void play_stalled_upload(struct sim *sim)
+{
+    struct sim_front *front = sim_connect(sim);
+    struct sim_worker *worker;
+
+    front_head(front, true, "POST", "10");
+    worker = sim_accept(sim);
+    for (unsigned i = 0; i < 5; i++) {
+        sim_pass(sim, 3000);
+        front_stdin(front, span_of_string("1"));
+        sim_run(sim);
+    }
+    expect_nothing(front);
+    sim_pass(sim, 4000);
+    sim_expect(!is_cut_in_time(sim) || front->stream.ended_at_ms >= 19000);
+    sim_pass(sim, 2004); /* its step is a quarter */
+    sim_expect(is_cut_in_time(sim));
+    sim_expect(worker_is_free(worker));
+}
+
+/* PHP may take its time: the front is not what holds it up. */
+static void play_slow_php(struct sim *sim)
+{
+    struct sim_front *front = sim_connect(sim);
+    struct sim_worker *worker;
+
+    front_get(front, true);
+    worker = sim_accept(sim);
+    sim_pass(sim, 60000);
+    worker_stdout(worker, PAGE);
+    sim_pass(sim, 60000);
+    worker_stdout(worker, "more");
+    worker_end(worker, 0);
+    sim_run(sim);
+    expect_answer(front, PAGE "more");
+}
+
+static void play_stalled_download(struct sim *sim)
+{
+    struct sim_step step = step_built(60000, sim->artifact_path);
+    struct sim_front *front = sim_connect(sim);
+
+    sim_velox_step(&sim->velox, &step);
+    sim_begin_build(sim, front, true);
+    front->stream.is_stalled = true;
+    sim_pass(sim, 63999);
+    sim_expect(!is_cut_in_time(sim));
+    sim_pass(sim, 2004);
+    sim_expect(is_cut_in_time(sim));
+    sim_expect_number(sim_relay_stat(sim, STAT_CLIENTS_LEFT_STREAM), 1);
+}
+
 static const struct scenario scenarios[] = {
     { "response_timeout", with_response_timeout, play_response_timeout, 0 },
     { "a head within response_timeout", with_response_timeout, play_response_in_time, 0 },
@@ -194,6 +311,11 @@ static const struct scenario scenarios[] = {
     { "idle_timeout", NULL, play_idle_timeout, 0 },
     { "a request longer than idle_timeout", NULL, play_long_request, 0 },
     { "all limits off", no_limits, play_no_limits, 0 },
+    { "queue_timeout", one_worker, play_queue_timeout, 0 },
+    { "a queue over two relays", one_worker, play_queue, 0 },
+    { "stall_timeout in an upload", with_stall_timeout, play_stalled_upload, 0 },
+    { "stall_timeout and a slow PHP", with_stall_timeout, play_slow_php, 0 },
+    { "stall_timeout in a download", with_stall_timeout, play_stalled_download, 0 },
     { "finish_timeout during the build", NULL, play_finish_timeout, 0 },
     { "finish_timeout behind the answer", NULL, play_finish_timeout_behind_the_answer, 0 },
 };
