@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2030,SC2031
 #
 # Steps and counts of scripts/test, which sources this file and gives $run, a folder for scratch
 # files. Every step prints one line when it is over; what a step printed is shown only when it
@@ -8,6 +8,7 @@
 steps_passed=0
 steps_failed=0
 steps_skipped=0
+steps_beside_pid=
 
 steps_say() {
     printf '%-44s %s\n' "$1:" "$2"
@@ -102,6 +103,47 @@ PYTHON
         set -- "$1" 1 "$3"
     fi
     steps_add "$name" "$1" "$2" "$3"
+}
+
+# steps_beside FOLDER FUNCTION...: runs steps in the background, with a scratch folder of their own
+# below $run; steps_join waits, shows what they printed and adds their counts. One at a time.
+# "set -m" gives them a process group of their own, by which steps_stop ends all of it.
+steps_beside() {
+    steps_beside_run=$run/$1
+    shift
+    mkdir -p "$steps_beside_run"
+    set -m
+    (
+        run=$steps_beside_run
+        steps_passed=0 steps_failed=0 steps_skipped=0
+        "$@"
+        echo "$steps_passed $steps_failed $steps_skipped" >"$run/counts"
+    ) >"$steps_beside_run/output" 2>&1 </dev/null &
+    steps_beside_pid=$!
+    set +m
+}
+
+steps_join() {
+    local counts
+    wait "$steps_beside_pid"
+    steps_beside_pid=
+    cat "$steps_beside_run/output"
+    counts=$(cat "$steps_beside_run/counts" 2>/dev/null || echo 0 1 0)
+    # shellcheck disable=SC2086
+    set -- $counts
+    steps_passed=$((steps_passed + $1))
+    steps_failed=$((steps_failed + $2))
+    steps_skipped=$((steps_skipped + $3))
+}
+
+# For an exit before steps_join: scripts/contain, in the group, ends what the tests have started.
+steps_stop() {
+    [ -n "$steps_beside_pid" ] || return 0
+    kill -TERM -- "-$steps_beside_pid" 2>/dev/null
+    wait "$steps_beside_pid" 2>/dev/null
+    while kill -0 -- "-$steps_beside_pid" 2>/dev/null; do
+        sleep 0.1
+    done
 }
 
 steps_clang_runs() {
