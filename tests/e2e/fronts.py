@@ -19,7 +19,7 @@ SCGI = "/run/velox-sidecar/scgi.sock"
 
 # Every server's own limit of a wait is this short, so a build that takes longer arrives only where
 # the example raises the limit.
-GENERAL_TIMEOUT_S = 4
+GENERAL_TIMEOUT_S = 8
 
 
 class WebServer(NamedTuple):
@@ -27,7 +27,7 @@ class WebServer(NamedTuple):
     example: str                      # config/examples/...
     direct: str                       # the example that is run against PHP-FPM
     kept: bool = False                # connections to the sidecar are kept
-    tells_leaving: bool = False       # a client that leaves while it waits is seen behind the server
+    tells_leaving: bool = False       # a client that leaves in mid-wait is seen behind the server
     streams: bool = True              # flushed output passes at once
     stderr_in: str = ""               # the log with PHP's error output; empty: nobody's
     most_chunked: int = 1 << 40       # bytes of an upload of unannounced length
@@ -65,10 +65,13 @@ KEEPING = {
 }
 
 
+APACHE_MODULES = ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules",
+                  "/usr/local/apache2/modules")
+
+
 def modules(*names):
     """LoadModule lines for those modules of Apache that are not built in."""
-    folder = next(path for path in map(Path, ("/usr/lib/apache2/modules", "/usr/lib64/httpd/modules",
-                                              "/usr/local/apache2/modules")) if path.is_dir())
+    folder = next(path for path in map(Path, APACHE_MODULES) if path.is_dir())
     return "".join(f"LoadModule {name}_module {folder}/mod_{name}.so\n" for name in names
                    if (folder / f"mod_{name}.so").exists())
 
@@ -93,13 +96,15 @@ class Fronts(Stack):
         lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
         text = "\n".join(lines) + "\n"
         old = SCGI if SCGI in text else FASTCGI
-        new = self.php_address if direct else self.scgi_address if old == SCGI else self.sidecar_address
+        new = self.scgi_address if old == SCGI else self.sidecar_address
+        if direct:
+            new = self.php_address
         assert old in text, f"{file} names no socket"
         text = text.replace(old, new.removeprefix("unix:")).replace("/srv/www", str(self.www))
         if front.server in KEEPING:
             on, off = KEEPING[front.server]
-            kept = front.kept and not direct
-            text = text.replace(off, "KEEP").replace(on, "KEEP").replace("KEEP", on if kept else off)
+            wanted = on if front.kept and not direct else off
+            text = text.replace(off, "KEEP").replace(on, "KEEP").replace("KEEP", wanted)
         if front.server == "haproxy":      # names that all sites share
             text = text.replace("velox-sidecar", f"{'direct-' if direct else ''}{name}")
             text = text.replace("timeout server 60s", f"timeout server {GENERAL_TIMEOUT_S}s")
@@ -141,7 +146,8 @@ class Fronts(Stack):
         self._spawn(name, [conf if word == "CONF" else word for word in command], **options)
 
     def _start_lighttpd(self):
-        user = f'server.username = "{self.user}"\nserver.groupname = "{self.group}"\n' if self.as_root else ""
+        user = (f'server.username = "{self.user}"\nserver.groupname = "{self.group}"\n'
+                if self.as_root else "")
         blocks = "".join(f'$SERVER["socket"] == "127.0.0.1:{port}" {{ include "{path}" }}\n'
                          for _, port, path in self.sites("lighttpd"))
         self._start_server("lighttpd", f"""\
@@ -171,7 +177,8 @@ DocumentRoot {self.www}
 <Directory {self.www}>
 Require all granted
 </Directory>
-{hosts}""", find_program("apache2", "/usr/sbin/apache2", "/usr/sbin/httpd"), "-DFOREGROUND", "-f", "CONF")
+{hosts}""", find_program("apache2", "/usr/sbin/apache2", "/usr/sbin/httpd"), "-DFOREGROUND",
+                           "-f", "CONF")
 
     def _start_caddy(self):
         sites = "".join(f"http://127.0.0.1:{port} {{\nroot * {self.www}\nimport {path}\n}}\n"
@@ -204,7 +211,8 @@ log stderr format raw local0
     def _start_nginx_scgi(self):
         for file in ("fastcgi_params", "scgi_params"):
             (self.directory / file).write_bytes(find_nginx_file(file).read_bytes())
-        servers = "".join(f"server {{\nlisten 127.0.0.1:{port};\nroot {self.www};\ninclude {path};\n}}\n"
+        servers = "".join(f"server {{\nlisten 127.0.0.1:{port};\nroot {self.www};\n"
+                          f"include {path};\n}}\n"
                           for _, port, path in self.sites("nginx"))
         folders = "".join(f"{kind}_temp_path {self.directory}/run/{kind};\n" for kind in
                           ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))

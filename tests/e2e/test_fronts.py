@@ -64,7 +64,8 @@ def test_head_request(stack, front, page):
 
 
 def upload(stack, front, body, **options):
-    answer = stack.request("POST", "/echo.php", body, {"Content-Type": "text/plain"}, front, **options)
+    headers = {"Content-Type": "text/plain"}
+    answer = stack.request("POST", "/echo.php", body, headers, front, **options)
     assert answer.status == 200
     return answer.json()
 
@@ -177,9 +178,11 @@ def test_error_output_of_the_page(stack, front):
 
 
 def test_fatal_error(stack, front):
-    answer = stack.get("/fatal.php", front=front)
-    assert answer.status == 500
-    assert answer.header("x-velox-build") is None
+    """Often: HAProxy 2.6 crashed on most such answers, when the error text was sent ahead."""
+    for _ in range(20):
+        answer = stack.get("/fatal.php", front=front)
+        assert answer.status == 500
+        assert answer.header("x-velox-build") is None
     wait_for_log(stack, front, "no_such_function")
 
 
@@ -292,7 +295,8 @@ def test_client_that_leaves_in_mid_wait(stack, front):
     without the sidecar: the build runs to its end (build_timeout, if it never ends), and nothing is
     left behind."""
     tells = FRONTS[front].tells_leaving
-    target, request_id = ask(standin={"behaviour": "hang"} if tells else {"delay_ms": 300, "size": 10})
+    standin = {"behaviour": "hang"} if tells else {"delay_ms": 300, "size": 10}
+    target, request_id = ask(standin=standin)
     connection = stack.send(target, front)
     wait_for_build(stack, request_id)
     connection.close()
@@ -333,6 +337,16 @@ def test_post_gets_a_file_too(stack, front):
     target, request_id = ask(standin={"size": 70_000})
     answer = stack.request("POST", target, b"form=1", front=front)
     assert hash_of(answer.body) == stack.build_of(request_id)["sha256"]
+
+
+@pytest.mark.parametrize("front", [name for name in FRONTS if FRONTS[name].server != "haproxy"])
+def test_page_that_logs_and_builds(stack, front):
+    """Not HAProxy: 2.6.12 crashes where error text comes while the head is still to come."""
+    target, request_id = ask(standin={"size": 70_000})
+    token = token_of("building", front)
+    answer = stack.get(f"{target}&log={token}", front=front)
+    assert hash_of(answer.body) == stack.build_of(request_id)["sha256"]
+    wait_for_log(stack, front, token)
 
 
 def test_pages_and_builds_on_one_client_connection(stack, front):
