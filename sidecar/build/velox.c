@@ -2,9 +2,9 @@
 /*
  * POSTs to Velox with libcurl's multi interface on our loop. It must never call into curl from one
  * of curl's callbacks (curl forbids it), never follow a redirect, never obey a proxy that the
- * environment names, and never keep a connection: curl sends a request once more, without being
- * asked, when a kept connection turns out to be dead (Curl_retry_request), so attempts could not be
- * counted, and a connection a minute is no cost.
+ * environment names, and never post twice for one call: left alone, curl sends a request once more
+ * when a kept connection turns out to be dead (Curl_retry_request in its lib/transfer.c), so that
+ * attempts could not be counted. on_before_request stops it.
  */
 #include "sidecar/build/velox.h"
 
@@ -13,10 +13,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "sidecar/base/buf.h"
-#include "sidecar/base/list.h"
+#include "sidecar/build/curl_loop.h"
 #include "sidecar/build/velox_files.h"
 
 /* curl takes no more than an int, and Connect's header no more than ten digits: 24 days. */
@@ -25,6 +24,10 @@
 #define ANSWER_MAX_BYTES (1024u * 1024u)
 #define READ_BUFFER_BYTES 2048 /* curl keeps one for each call, and a call waits for minutes */
 #define UPLOAD_BUFFER_BYTES 16384
+/* Connections that wait for the next call, and the longest time that one is taken up again after;
+ * web servers close theirs after a minute or so. */
+#define KEPT_CONNECTIONS 8
+#define KEPT_IDLE_MAX_S 30
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 10
 #define TOKEN_HEADER_MAX_BYTES (65u * 1024u)
@@ -33,14 +36,9 @@
 
 struct velox {
     struct velox_client client; /* first */
-    struct loop *loop;
     const struct build_options *options;
     struct log *log;
-    CURLM *multi;
-    struct timer timer;         /* curl's */
-    struct list sockets;        /* struct socket_watch */
-    struct list closed_sockets; /* to be freed by the task */
-    struct task task;
+    struct curl_loop curl_loop;
     struct curl_slist *headers; /* of every request */
     struct buf ca;
 };
@@ -48,7 +46,9 @@ struct velox {
 struct velox_call {
     struct velox *velox;
     CURL *easy;
-    struct buf body; /* of the answer */
+    struct buf body;       /* of the answer */
+    bool was_posted;       /* the request has gone out, or is about to */
+    bool is_cut;           /* curl wanted to post once more, on another connection */
     bool head_is_complete; /* the blank line has come */
     bool too_large;
     bool no_memory;
@@ -57,12 +57,6 @@ struct velox_call {
     char error[CURL_ERROR_SIZE];
     void (*on_answer)(void *waiter, const struct velox_answer *answer);
     void *waiter;
-};
-
-struct socket_watch {
-    struct list link;
-    struct velox *velox;
-    struct watch watch;
 };
 
 static struct velox *velox_of(struct velox_client *client)
@@ -81,6 +75,9 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
     }
     if (call->too_large) {
         return VELOX_TOO_LARGE;
+    }
+    if (call->is_cut) {
+        return VELOX_CUT;
     }
     switch (code) {
     case CURLE_OK:
@@ -133,11 +130,13 @@ static void call_finish(struct velox_call *call, CURLcode code)
         reply.retry_after_ms = retry_after_s > INT32_MAX ? (uint64_t)INT32_MAX * 1000
                                                          : (uint64_t)retry_after_s * 1000;
     }
-    if (code != CURLE_OK) {
+    if (call->is_cut) {
+        reply.detail = span_of_string("a kept connection ended without an answer");
+    } else if (code != CURLE_OK) {
         reply.detail = span_of_string(call->error[0] != '\0' ? call->error
                                                              : curl_easy_strerror(code));
     }
-    (void)curl_multi_remove_handle(call->velox->multi, call->easy);
+    (void)curl_multi_remove_handle(call->velox->curl_loop.multi, call->easy);
     buf_init(&text, 0);
     velox_answer_decide(&reply, &text, &answer);
     call->on_answer(call->waiter, &answer);
@@ -145,13 +144,12 @@ static void call_finish(struct velox_call *call, CURLcode code)
     call_free(call);
 }
 
-/* Outside of every curl callback. */
-static void collect_answers(struct velox *velox)
+static void on_progress(struct curl_loop *curl_loop)
 {
     CURLMsg *message;
     int left;
 
-    while ((message = curl_multi_info_read(velox->multi, &left)) != NULL) {
+    while ((message = curl_multi_info_read(curl_loop->multi, &left)) != NULL) {
         CURL *easy = message->easy_handle;
         CURLcode code = message->data.result;
         struct velox_call *call = NULL;
@@ -162,131 +160,6 @@ static void collect_answers(struct velox *velox)
         (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
         call_finish(call, code);
     }
-}
-
-/* ---- curl on our loop ------------------------------------------------------------------------ */
-
-static void act(struct velox *velox, curl_socket_t fd, int events)
-{
-    int running;
-
-    (void)curl_multi_socket_action(velox->multi, fd, events, &running);
-    collect_answers(velox);
-}
-
-static void on_timer(struct timer *timer)
-{
-    act(list_entry(timer, struct velox, timer), CURL_SOCKET_TIMEOUT, 0);
-}
-
-static void on_socket_ready(struct watch *watch)
-{
-    struct socket_watch *socket = list_entry(watch, struct socket_watch, watch);
-    int events = ((watch->ready & WATCH_READ) != 0 ? CURL_CSELECT_IN : 0) |
-                 ((watch->ready & WATCH_WRITE) != 0 ? CURL_CSELECT_OUT : 0);
-
-    act(socket->velox, watch->fd, events);
-}
-
-/* A socket may be closed by what its own callback does, so it is freed later. */
-static void socket_retire(struct socket_watch *socket)
-{
-    watch_stop(&socket->watch);
-    list_remove(&socket->link);
-    list_append(&socket->velox->closed_sockets, &socket->link);
-    task_defer(&socket->velox->task, socket->velox->loop);
-}
-
-static void free_closed_sockets(struct velox *velox)
-{
-    struct list *link;
-
-    while ((link = list_shift(&velox->closed_sockets)) != NULL) {
-        free(list_entry(link, struct socket_watch, link));
-    }
-}
-
-static void on_task(struct task *task)
-{
-    free_closed_sockets(list_entry(task, struct velox, task));
-}
-
-static struct socket_watch *socket_new(struct velox *velox, curl_socket_t fd)
-{
-    struct socket_watch *socket = calloc(1, sizeof(*socket));
-
-    if (socket == NULL) {
-        return NULL;
-    }
-    if (curl_multi_assign(velox->multi, fd, socket) != CURLM_OK) {
-        free(socket);
-        return NULL;
-    }
-    socket->velox = velox;
-    list_append(&velox->sockets, &socket->link);
-    return socket;
-}
-
-/* curl tells what it wants to know of a socket. -1 makes curl fail the calls with
- * CURLM_ABORTED_BY_CALLBACK. */
-static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *velox_pointer,
-                          void *socket_pointer)
-{
-    struct velox *velox = velox_pointer;
-    struct socket_watch *socket = socket_pointer;
-    unsigned wanted = ((what & CURL_POLL_IN) != 0 ? WATCH_READ : 0u) |
-                      ((what & CURL_POLL_OUT) != 0 ? WATCH_WRITE : 0u);
-
-    (void)easy;
-    if (what == CURL_POLL_REMOVE) {
-        if (socket != NULL) {
-            socket_retire(socket);
-        }
-        return 0;
-    }
-    if (socket == NULL) {
-        socket = socket_new(velox, fd);
-        if (socket == NULL) {
-            return -1;
-        }
-    }
-    watch_stop(&socket->watch);
-    if (wanted == 0) {
-        return 0;
-    }
-    return watch_start_level(&socket->watch, velox->loop, fd, wanted, on_socket_ready) < 0 ? -1 : 0;
-}
-
-static int on_curl_timer(CURLM *multi, long timeout_ms, void *velox_pointer)
-{
-    struct velox *velox = velox_pointer;
-
-    (void)multi;
-    if (timeout_ms < 0) {
-        timer_stop(&velox->timer);
-        return 0;
-    }
-    return timer_start(&velox->timer, (uint64_t)timeout_ms) < 0 ? -1 : 0;
-}
-
-/*
- * Belt and braces: curl announces the removal of a socket before it closes it, except that a
- * connection that no transfer owns any more has once been closed without a word. A descriptor that
- * is closed while it is watched would be mistaken for the next one of its number.
- */
-static int on_close_socket(void *velox_pointer, curl_socket_t fd)
-{
-    struct velox *velox = velox_pointer;
-    struct list *link, *after;
-
-    list_for_each (link, after, &velox->sockets) {
-        struct socket_watch *socket = list_entry(link, struct socket_watch, link);
-
-        if (watch_is_started(&socket->watch) && socket->watch.fd == fd) {
-            watch_stop(&socket->watch);
-        }
-    }
-    return close(fd);
 }
 
 /* ---- one call -------------------------------------------------------------------------------- */
@@ -317,6 +190,21 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *call_point
     }
     return length;
 }
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+/* There is a connection, and the request comes next: for the second time, when a kept connection
+ * ended before the first byte of the answer. Whether Velox had begun to build is not known then, so
+ * this is a connection cut, which the caller counts. */
+static int on_before_request(void *call_pointer, char *peer, char *own, int peer_port, int own_port)
+{
+    struct velox_call *call = call_pointer;
+
+    (void)peer, (void)own, (void)peer_port, (void)own_port;
+    call->is_cut = call->was_posted;
+    call->was_posted = true;
+    return call->is_cut ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+#endif
 
 static bool set_long(CURL *easy, CURLoption option, long value)
 {
@@ -364,14 +252,25 @@ static bool set_authorities(CURL *easy, struct velox *velox)
     return set_text(easy, CURLOPT_CAPATH, NULL);
 }
 
+/* Without the means to stop curl from posting twice no connection is kept. */
+static bool set_keeping(CURL *easy, struct velox_call *call)
+{
+#if LIBCURL_VERSION_NUM >= 0x075000
+    return curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_before_request) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_PREREQDATA, call) &&
+           set_long(easy, CURLOPT_MAXAGE_CONN, KEPT_IDLE_MAX_S);
+#else
+    (void)call;
+    return set_long(easy, CURLOPT_FRESH_CONNECT, 1) && set_long(easy, CURLOPT_FORBID_REUSE, 1);
+#endif
+}
+
 static bool set_connection(CURL *easy, const struct velox_server *server)
 {
     bool good = set_protocols(easy) && set_text(easy, CURLOPT_URL, server->url) &&
                 set_text(easy, CURLOPT_PROXY, "") && set_text(easy, CURLOPT_NOPROXY, "*") &&
                 set_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1) &&
                 set_long(easy, CURLOPT_FOLLOWLOCATION, 0) && set_long(easy, CURLOPT_NOSIGNAL, 1) &&
-                set_long(easy, CURLOPT_FRESH_CONNECT, 1) &&
-                set_long(easy, CURLOPT_FORBID_REUSE, 1) &&
                 set_long(easy, CURLOPT_TCP_KEEPALIVE, 1) &&
                 set_long(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
                 set_long(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
@@ -409,8 +308,9 @@ static bool set_request(struct velox_call *call, struct span body, uint64_t time
            set_pointer(easy, CURLOPT_HEADERDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            set_pointer(easy, CURLOPT_WRITEDATA, call) &&
-           curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_CLOSESOCKETDATA, call->velox);
+           curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, curl_loop_close_socket) ==
+               CURLE_OK &&
+           set_pointer(easy, CURLOPT_CLOSESOCKETDATA, &call->velox->curl_loop);
 }
 
 static int call_start(struct velox_client *client, size_t server, struct span body,
@@ -434,9 +334,9 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
         return -ENOMEM;
     }
     if (!set_connection(call->easy, &velox->options->servers[server]) ||
-        !set_authorities(call->easy, velox) ||
+        !set_keeping(call->easy, call) || !set_authorities(call->easy, velox) ||
         !set_request(call, body, timeout_ms > 0 ? timeout_ms : 1) ||
-        curl_multi_add_handle(velox->multi, call->easy) != CURLM_OK) {
+        curl_multi_add_handle(velox->curl_loop.multi, call->easy) != CURLM_OK) {
         call_free(call);
         return -ENOMEM;
     }
@@ -447,7 +347,7 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
 static void call_cancel(struct velox_client *client, struct velox_call *call)
 {
     /* Removing an unfinished transfer closes its connection at once. */
-    (void)curl_multi_remove_handle(velox_of(client)->multi, call->easy);
+    (void)curl_multi_remove_handle(velox_of(client)->curl_loop.multi, call->easy);
     call_free(call);
 }
 
@@ -496,20 +396,6 @@ static int add_headers(struct velox *velox)
     return velox->options->token_file[0] == '\0' ? 0 : add_token(velox);
 }
 
-static int multi_start(struct velox *velox)
-{
-    velox->multi = curl_multi_init();
-    if (velox->multi == NULL ||
-        curl_multi_setopt(velox->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) != CURLM_OK ||
-        curl_multi_setopt(velox->multi, CURLMOPT_SOCKETDATA, velox) != CURLM_OK ||
-        curl_multi_setopt(velox->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
-        curl_multi_setopt(velox->multi, CURLMOPT_TIMERDATA, velox) != CURLM_OK ||
-        curl_multi_setopt(velox->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) != CURLM_OK) {
-        return -ENOMEM;
-    }
-    return 0;
-}
-
 int velox_new(struct velox_client **client, struct loop *loop, const struct build_options *options,
               struct log *log)
 {
@@ -525,15 +411,14 @@ int velox_new(struct velox_client **client, struct loop *loop, const struct buil
         return -ENOMEM;
     }
     velox->client = (struct velox_client){ .start = call_start, .cancel = call_cancel };
-    velox->loop = loop;
     velox->options = options;
     velox->log = log;
-    list_init(&velox->sockets);
-    list_init(&velox->closed_sockets);
-    task_init(&velox->task, on_task);
-    timer_init(&velox->timer, loop, on_timer);
     buf_init(&velox->ca, CA_FILE_MAX_BYTES);
-    result = multi_start(velox);
+    result = curl_loop_start(&velox->curl_loop, loop, on_progress);
+    if (result == 0 && curl_multi_setopt(velox->curl_loop.multi, CURLMOPT_MAXCONNECTS,
+                                         (long)KEPT_CONNECTIONS) != CURLM_OK) {
+        result = -ENOMEM;
+    }
     if (result == 0) {
         result = add_headers(velox);
     }
@@ -551,24 +436,12 @@ int velox_new(struct velox_client **client, struct loop *loop, const struct buil
 void velox_free(struct velox_client *client)
 {
     struct velox *velox;
-    struct list *link;
 
     if (client == NULL) {
         return;
     }
     velox = velox_of(client);
-    if (velox->multi != NULL) {
-        (void)curl_multi_cleanup(velox->multi);
-    }
-    while ((link = list_shift(&velox->sockets)) != NULL) {
-        struct socket_watch *socket = list_entry(link, struct socket_watch, link);
-
-        watch_stop(&socket->watch);
-        free(socket);
-    }
-    timer_stop(&velox->timer);
-    task_stop(&velox->task);
-    free_closed_sockets(velox);
+    curl_loop_stop(&velox->curl_loop);
     curl_slist_free_all(velox->headers);
     buf_deinit(&velox->ca);
     free(velox);

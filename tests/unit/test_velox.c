@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -40,9 +41,13 @@ struct scene {
     int listen_fd;
     pthread_t thread;
     bool has_thread;
-    const char *answer;  /* NULL: none; the connection stays open until the client closes it */
-    size_t filler_bytes; /* sent behind the answer */
+    const char *answer;      /* NULL: none; the connection stays open until the client closes it */
+    size_t filler_bytes;     /* sent behind the answer */
+    unsigned per_connection; /* requests that one is kept for; 0 counts as 1 */
+    unsigned unanswered;     /* the request of this number is read, and the connection closed */
+    sem_t closed;            /* posted for each connection that the server has closed */
     unsigned connections;
+    unsigned requests;
     bool client_closed;
     char request[4096];
     /* the client's */
@@ -63,7 +68,8 @@ static bool request_is_complete(const char *request)
            strlen(end + 4) >= strtoul(length + strlen("Content-Length:"), NULL, 10);
 }
 
-static void read_request(struct scene *scene, int fd)
+/* False at the end of the connection. */
+static bool read_request(struct scene *scene, int fd)
 {
     size_t used = 0;
 
@@ -72,10 +78,12 @@ static void read_request(struct scene *scene, int fd)
         ssize_t length = read(fd, scene->request + used, sizeof(scene->request) - 1 - used);
 
         if (length <= 0) {
-            return;
+            return false;
         }
         used += (size_t)length;
     }
+    scene->requests++;
+    return true;
 }
 
 static void send_all(int fd, const char *bytes, size_t len)
@@ -96,7 +104,6 @@ static void serve_one(struct scene *scene, int fd)
     static char filler[65536];
     char byte;
 
-    read_request(scene, fd);
     if (scene->answer == NULL) {
         struct pollfd waiting = { .fd = fd, .events = POLLIN };
 
@@ -119,9 +126,14 @@ static void *serve(void *scene_pointer)
     int fd;
 
     while ((fd = accept4(scene->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        unsigned left = scene->per_connection < 1 ? 1 : scene->per_connection;
+
         scene->connections++;
-        serve_one(scene, fd);
+        while (left-- > 0 && read_request(scene, fd) && scene->requests != scene->unanswered) {
+            serve_one(scene, fd);
+        }
         close(fd);
+        sem_post(&scene->closed);
     }
     return NULL;
 }
@@ -229,6 +241,7 @@ static int scene_set_up(void **state)
     assert_non_null(mkdtemp(scene->folder));
     scene->log_fd = open(scene->folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
     log_init(&scene->log, scene->log_fd, LOG_DEBUG, LOG_TEXT);
+    assert_int_equal(sem_init(&scene->closed, 0, 0), 0);
     scene->listen_fd = -1;
     scene->server = (struct velox_server){ .url = scene->url, .unix_socket = scene->socket_path };
     scene->options = (struct build_options){
@@ -254,6 +267,7 @@ static int scene_tear_down(void **state)
 
     velox_free(scene->client);
     stop_server(scene);
+    sem_destroy(&scene->closed);
     loop_free(scene->loop);
     close(scene->log_fd);
     unlink(scene->socket_path);
@@ -312,17 +326,59 @@ static void test_unix_socket(void **state)
     assert_int_equal(scene->got.outcome, VELOX_BUILT);
 }
 
-/* Each call has its own connection: curl would post once more when a kept one is dead. */
-static void test_connections_are_not_kept(void **state)
+#define KEPT_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"path\":\"/rr\"} "
+
+static void test_a_connection_is_kept(void **state)
 {
     struct scene *scene = *state;
 
-    serve_answer(scene, "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"path\":\"/rr\"} ");
-    call_and_wait(scene, 3000);
-    call_and_wait(scene, 3000);
+    scene->per_connection = 3;
+    serve_answer(scene, KEPT_ANSWER);
+    for (unsigned i = 0; i < 3; i++) {
+        call_and_wait(scene, 3000);
+        assert_int_equal(scene->got.outcome, VELOX_BUILT);
+    }
     stop_server(scene);
+    assert_int_equal(scene->connections, 1);
+    assert_int_equal(scene->requests, 3);
+}
+
+/* One that Velox has closed meanwhile is not taken up again. */
+static void test_a_closed_connection_is_not_used(void **state)
+{
+    struct scene *scene = *state;
+
+    serve_answer(scene, KEPT_ANSWER);
+    for (unsigned i = 0; i < 3; i++) {
+        call_and_wait(scene, 3000);
+        assert_int_equal(scene->got.outcome, VELOX_BUILT);
+        sem_wait(&scene->closed);
+    }
+    stop_server(scene);
+    assert_int_equal(scene->connections, 3);
+    assert_int_equal(scene->requests, 3);
+}
+
+/* curl by itself would post once more, without a word. */
+static void test_a_kept_connection_that_is_cut(void **state)
+{
+    struct scene *scene = *state;
+
+    scene->per_connection = 3;
+    scene->unanswered = 2;
+    serve_answer(scene, KEPT_ANSWER);
+    call_and_wait(scene, 3000);
     assert_int_equal(scene->got.outcome, VELOX_BUILT);
-    assert_int_equal(scene->connections, 2);
+    call_and_wait(scene, 3000);
+    assert_int_equal(scene->got.outcome, VELOX_RETRY);
+    assert_int_equal(scene->got.reason, VELOX_RETRY_CUT);
+    assert_int_equal(scene->requests, 2);
+    call_and_wait(scene, 3000);
+    assert_int_equal(scene->got.outcome, VELOX_BUILT);
+    velox_free(scene->client); /* closes what it keeps */
+    scene->client = NULL;
+    stop_server(scene);
+    assert_int_equal(scene->requests, 3);
 }
 
 static void test_status_and_retry_after(void **state)
@@ -552,7 +608,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         SCENE(test_request_and_answer),
         SCENE(test_unix_socket),
-        SCENE(test_connections_are_not_kept),
+        SCENE(test_a_connection_is_kept),
+        SCENE(test_a_closed_connection_is_not_used),
+        SCENE(test_a_kept_connection_that_is_cut),
         SCENE(test_status_and_retry_after),
         SCENE(test_cut_before_the_answer),
         SCENE(test_cut_in_the_head),

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SIDECAR_BUILD_CURL_LOOP_H
+#define SIDECAR_BUILD_CURL_LOOP_H
+
+/*
+ * curl's multi interface driven by our loop: curl tells which sockets and which timer it waits for,
+ * the loop tells curl when they are ready.
+ */
+
+#include <curl/curl.h>
+
+#include "sidecar/io/loop.h"
+
+struct curl_loop {
+    CURLM *multi; /* for the owner to add and remove transfers, outside of curl's callbacks */
+    struct loop *loop;
+    /* Transfers may have ended (curl_multi_info_read). Comes outside of every curl callback. */
+    void (*on_progress)(struct curl_loop *curl_loop);
+    struct timer timer; /* private, as is all below */
+    struct list sockets;
+    struct list closed_sockets;
+    struct task task;
+};
+
+/* Borrows the loop. 0 or -ENOMEM; curl_loop_stop is due either way. curl_global_init must have been
+ * called. */
+int curl_loop_start(struct curl_loop *curl_loop, struct loop *loop,
+                    void (*on_progress)(struct curl_loop *curl_loop));
+/* All transfers must have been removed. Closes the kept connections. */
+void curl_loop_stop(struct curl_loop *curl_loop);
+
+/* For CURLOPT_CLOSESOCKETFUNCTION of every transfer, with the struct curl_loop as
+ * CURLOPT_CLOSESOCKETDATA. */
+int curl_loop_close_socket(void *loop_pointer, curl_socket_t fd);
+
+#endif
