@@ -37,8 +37,9 @@ long_architecture() {
 # not follow a pointer that is stored through void *; the sanitizers watch for both.
 # (clang's was tried: it takes a shifted list for freed memory, and found nothing else.)
 long_analyzer() {
-    configure_in "$build/analyzer" --disable-tests CFLAGS='-g -O1 -fanalyzer
-        -Wno-analyzer-null-dereference -Wno-analyzer-malloc-leak' && make -j"$jobs" all
+    local off='-Wno-analyzer-null-dereference -Wno-analyzer-malloc-leak'
+    configure_in "$build/analyzer" --disable-tests CFLAGS="-g -O1 -fanalyzer $off" &&
+        make -j"$jobs" all
 }
 
 # -O1 keeps stack traces whole and is fast enough.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop of sidecar/io/loop.h with a clock that is moved by hand, for scenario tests: all loops of
- * a scenario run in one thread, and time passes only when nothing else can happen. Descriptors are
- * real, and epoll tells what is ready, because its edges are what the code under test must live
+ * The loop of sidecar/io/loop.h with a clock that is moved by hand, for scenario tests: all loops
+ * of a scenario run in one thread, and time passes only when nothing else can happen. Descriptors
+ * are real, and epoll tells what is ready, because its edges are what the code under test must live
  * with: an event that is missed here would be missed in the daemon.
  */
 #include "tests/sim/loop_manual.h"

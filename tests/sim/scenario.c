@@ -124,8 +124,8 @@ void expect_cut(const struct sim_front *front, const char *stdout_content)
 
 void expect_nothing(const struct sim_front *front)
 {
-    judge(front, !front->has_answer && !front->stream.has_ended &&
-                     buf_length(&front->stdout_) == 0);
+    judge(front,
+          !front->has_answer && !front->stream.has_ended && buf_length(&front->stdout_) == 0);
 }
 
 /* ---- playing --------------------------------------------------------------------------------- */

@@ -14,7 +14,7 @@ struct sim_front {
     struct fcgi_reader reader;
     bool is_scgi; /* then the close is the end of the answer, and all that comes is stdout_ */
     uint16_t id;
-    bool is_open;       /* a request is under way: BEGIN_REQUEST was sent, END_REQUEST has not come */
+    bool is_open; /* a request is under way: BEGIN_REQUEST was sent, END_REQUEST has not come */
     struct buf stdout_; /* of the request that is or was open */
     struct buf stderr_;
     bool has_answer; /* END_REQUEST has come */

@@ -43,7 +43,7 @@ struct sim_velox {
 void sim_velox_init(struct sim_velox *velox, struct loop *loop);
 void sim_velox_step(struct sim_velox *velox, const struct sim_step *step);
 
-/* Steps: a file named path; a failure worth another attempt; any other outcome. Strings borrowed. */
+/* Steps: a file named path; a failure worth another attempt; any other outcome. Borrows. */
 struct sim_step step_built(uint64_t delay_ms, const char *path);
 struct sim_step step_retry(uint64_t delay_ms, enum velox_retry_reason reason);
 struct sim_step step_outcome(uint64_t delay_ms, enum velox_outcome outcome, const char *message);

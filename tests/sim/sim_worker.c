@@ -80,8 +80,7 @@ static void check_pairs(const struct sim_worker *worker)
     enum params_result result;
     struct span name, value;
 
-    while ((result = params_next(&pairs, &name, &value)) == PARAMS_PAIR) {
-    }
+    while ((result = params_next(&pairs, &name, &value)) == PARAMS_PAIR) {}
     assert_int_equal(result, PARAMS_END);
 }
 
@@ -156,9 +155,14 @@ void worker_stderr(struct sim_worker *worker, const char *text)
 void worker_end(struct sim_worker *worker, uint32_t app_status)
 {
     uint8_t body[FCGI_BODY_SIZE] = {
-        (uint8_t)(app_status >> 24), (uint8_t)(app_status >> 16), (uint8_t)(app_status >> 8),
-        (uint8_t)app_status,         FCGI_REQUEST_COMPLETE,       0xde, /* as PHP: whatever lay */
-        0xad,                        0xbf,
+        (uint8_t)(app_status >> 24),
+        (uint8_t)(app_status >> 16),
+        (uint8_t)(app_status >> 8),
+        (uint8_t)app_status,
+        FCGI_REQUEST_COMPLETE,
+        0xde, /* as PHP: whatever lay */
+        0xad,
+        0xbf,
     };
 
     if (worker != NULL) {

@@ -3,8 +3,8 @@
 #define TESTS_SIM_STREAM_H
 
 /*
- * The script's end of a connection: bytes wait in out until stream_move sends them, in pieces of any
- * size, and what comes is collected in in.
+ * The script's end of a connection: bytes wait in out until stream_move sends them, in pieces of
+ * any size, and what comes is collected in in.
  */
 
 #include <stdint.h>
@@ -24,9 +24,9 @@ struct stream {
     struct buf in;
     struct stream_cut write_cut;
     struct stream_cut read_cut;
-    bool is_stalled;  /* reads nothing */
-    bool closes;      /* closes when out is empty */
-    bool has_ended;   /* the other side has closed, or reset */
+    bool is_stalled; /* reads nothing */
+    bool closes;     /* closes when out is empty */
+    bool has_ended;  /* the other side has closed, or reset */
     bool was_reset;
     uint64_t ended_at_ms;
 };

@@ -197,8 +197,8 @@ static void play_outcome(struct sim *sim)
         { VELOX_UNUSABLE, 502, "velox_unavailable" },
         { VELOX_NO_MEMORY, 503, "busy" },
     };
-    struct sim_step step =
-        step_outcome(500, rows[sim->number].outcome, "go build: \x1b[31mno\x1b[0m");
+    struct sim_step step = step_outcome(500, rows[sim->number].outcome,
+                                        "go build: \x1b[31mno\x1b[0m");
     struct sim_front *front = sim_connect(sim);
 
     sim_velox_step(&sim->velox, &step);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many exchanges at once, drawn at random from a seed: kinds, sizes, leaves, and how every stream is
- * cut. Whatever arrives must be right to the byte. A failure names its seed; SIM_SEED plays it
+ * Many exchanges at once, drawn at random from a seed: kinds, sizes, leaves, and how every stream
+ * is cut. Whatever arrives must be right to the byte. A failure names its seed; SIM_SEED plays it
  * alone, SIM_SEEDS more of them.
  */
 #include <setjmp.h>

@@ -242,7 +242,16 @@ static pid_t start_worker(int listener, const sigset_t *signals)
     return pid;
 }
 
-/* A worker that left is replaced, as PHP-FPM replaces its children. Returns at SIGTERM or SIGINT. */
+static pid_t *find_worker(pid_t *workers, int count, pid_t pid)
+{
+    for (int i = 0; i < count; i++) {
+        if (workers[i] == pid)
+            return &workers[i];
+    }
+    return NULL;
+}
+
+/* A worker that left is replaced, as PHP-FPM replaces its children. Returns at SIGTERM, SIGINT. */
 static void watch_workers(int listener, pid_t *workers, int count, const sigset_t *signals)
 {
     int number = 0;
@@ -252,10 +261,9 @@ static void watch_workers(int listener, pid_t *workers, int count, const sigset_
         if (sigwait(signals, &number) != 0 || number != SIGCHLD)
             continue;
         while ((gone = waitpid(-1, NULL, WNOHANG)) > 0) {
-            for (int i = 0; i < count; i++) {
-                if (workers[i] == gone)
-                    workers[i] = start_worker(listener, signals);
-            }
+            pid_t *place = find_worker(workers, count, gone);
+            if (place)
+                *place = start_worker(listener, signals);
         }
     }
     for (int i = 0; i < count; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of one build at the stand-in. It must end each request exactly once: by an answer, by a cut
- * of its own, or because the client left. */
+/* The life of one build at the stand-in. It must end each request exactly once: by an answer, by a
+ * cut of its own, or because the client left. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -364,8 +364,8 @@ static void on_build_timer(evutil_socket_t fd, short events, void *argument)
         build_finish(build);
 }
 
-/* The client is gone: a real Velox cancels the build with the request. evhttp itself does not look at
- * the connection while a request is being answered. */
+/* The client is gone: a real Velox cancels the build with the request. evhttp itself does not look
+ * at the connection while a request is being answered. */
 static void on_client_closed(evutil_socket_t fd, short events, void *argument)
 {
     struct build *build = argument;
@@ -459,7 +459,7 @@ const char *build_read(struct build *build)
     evbuffer_add_buffer(build->body, evhttp_request_get_input_buffer(build->request));
     length = evbuffer_get_length(build->body);
     object.at = (const char *)evbuffer_pullup(build->body, -1);
-    object.end = object.at + length;
+    object.end = object.at ? object.at + length : NULL;
     if (!content_type || strncasecmp(content_type, "application/json", 16) != 0)
         return "Content-Type must be application/json";
     if (!version || strcmp(version, "1") != 0)

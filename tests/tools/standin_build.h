@@ -14,7 +14,7 @@
 
 #define HASH_HEX_BYTES 65
 
-/* What a request asks this server to do, and what the command line sets for all. Strings are owned. */
+/* What a request asks this server to do, and what the command line sets for all. Owns strings. */
 struct script {
     long delay_ms;
     long long size_bytes;

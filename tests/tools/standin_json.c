@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Finds members in the JSON that the stand-in is sent. It reads what tests and the sidecar write, and
- * must not be used on anything else. */
+/* Finds members in the JSON that the stand-in is sent. It reads what tests and the sidecar write,
+ * and must not be used on anything else. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * velox-standin: a small server that answers Velox's one call as a real Velox does, without building
- * anything: it writes a file of pseudo-random bytes, the same bytes for the same build, and names it.
- * For tests and for trying the sidecar out; it must never be used as a real service, since it trusts
- * its callers: a request may script its own answer by a member "standin" (see `usage` below).
+ * velox-standin: a small server that answers Velox's one call as a real Velox does, without
+ * building anything: it writes a file of pseudo-random bytes, the same bytes for the same build,
+ * and names it. For tests and for trying the sidecar out; it must never be used as a real service,
+ * since it trusts its callers: a request may script its own answer by a member "standin" (see
+ * `usage` below).
  */
 #include <errno.h>
 #include <signal.h>

@@ -211,7 +211,7 @@ static void test_gzip_members(void **state)
     for (size_t at = 0; at < JSON_SIZE; at += 10) {
         size_t size = JSON_SIZE - at < 10 ? JSON_SIZE - at : 10;
 
-        len += encode(GZIP, span_of(JSON + at, size), room + len, sizeof(room) - len).len;
+        len += encode(GZIP, span_of(&JSON[at], size), room + len, sizeof(room) - len).len;
     }
     check(coding_heads[GZIP], MAX_SIZE, span_of(room, len), "complete: " JSON);
     /* Without its last member it is cut short, which the check of the JSON will find. */

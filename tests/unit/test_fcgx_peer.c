@@ -270,7 +270,7 @@ static void test_we_read_its_answer(void **state)
     peer_deinit(&peer);
 }
 
-/* Its answer is, byte for byte, ours. (Of an unknown type it is not asked: it leaks memory there.) */
+/* Its answer is, byte for byte, ours. (Not asked of an unknown type: it leaks memory there.) */
 static void test_it_answers_get_values_as_we_do(void **state)
 {
     const char asked[] = "\16\0FCGI_MAX_CONNS\5\0OTHER\15\0FCGI_MAX_REQS\17\0FCGI_MPXS_CONNS";
