@@ -254,8 +254,8 @@ bool exchange_queue_stdout(struct exchange *exchange, struct span content)
 {
     struct gather *gather = &exchange->relay->gather;
 
-    /* Behind everything that is on its way already, and together with it: HAProxy 2.6 crashes where
-     * STDERR comes alone and a head without a body follows (its issue 2150). */
+    /* Behind everything that is on its way already, and together with it: what PHP wrote at once
+     * leaves at once. */
     if ((gather->outq == &exchange->front.out && gather_keep(gather) != 0) ||
         front_queue_stdout(&exchange->front, content) != 0) {
         exchange_leave(exchange);

@@ -6,6 +6,7 @@
 #include "sidecar/relay/front.h"
 
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "fcgi/params.h"
@@ -20,6 +21,9 @@
 #define FRONT_CONTROL_MAX ((size_t)RELAY_READ_SIZE * 2 + PARAMS_VALUES_MAX + FCGI_HEADER_SIZE)
 /* HAProxy 2.6.12 crashed on error output of 60 kB in one record. */
 #define STDERR_RECORD_MAX 4096
+/* And on a record without padding that is the last in its buffer: to log it, fcgi_strm_handle_stderr
+ * of its mux_fcgi.c then takes the whole buffer away (b_force_xfer). PHP-FPM pads to 8. */
+#define STDERR_PADDING 8
 /* Longest GET_VALUES that is understood: the three known names need under 60 bytes. */
 #define FRONT_VALUES_MAX 1024
 
@@ -126,8 +130,9 @@ void front_add_stderr(struct front *front, struct gather *gather, struct span co
         struct span part = span_take(&content, STDERR_RECORD_MAX);
 
         fcgi_header_write(gather_add_small(gather, FCGI_HEADER_SIZE), FCGI_STDERR,
-                          front->request_id, (uint16_t)part.len, 0);
+                          front->request_id, (uint16_t)part.len, STDERR_PADDING);
         gather_add(gather, part.ptr, part.len);
+        memset(gather_add_small(gather, STDERR_PADDING), 0, STDERR_PADDING);
     }
 }
 

@@ -510,8 +510,24 @@ def test_peer_32_error_text_comes_in_small_records(stack):
     assert max(len(each.content) for each in answer.records if each.type == STDERR) <= 4096
 
 
-def test_peer_32_error_text_and_a_head_without_a_body_leave_together(stack):
-    """HAProxy crashes where the text comes alone. The head is one that is not passed on as it is."""
+@pytest.mark.parametrize("length", [1, 7, 8, 4096, 4097])
+def test_peer_32_error_text_is_padded(stack, length):
+    """HAProxy crashes on a record of it that has no padding and is the last of a read."""
+    front = stack.ask()
+    worker = stack.fpm.accept()
+    worker.read_request()
+    worker.stderr("e" * length)
+    received = front.read_record()
+    assert received.type == STDERR and received.padding
+    worker.answer("\r\npage")
+    answer = front.read_answer()
+    assert received.content + answer.stderr == b"e" * length
+    assert all(each.padding for each in answer.records if each.type == STDERR)
+    assert not b"".join(each.padding for each in answer.records).strip(b"\0"), "nothing leaks"
+
+
+def test_peer_32_error_text_and_head_of_one_write_leave_in_one(stack):
+    """Also where the head is one that is not passed on as it is."""
     front = stack.ask()
     worker = stack.fpm.accept()
     worker.read_request()

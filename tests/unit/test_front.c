@@ -718,7 +718,7 @@ static void test_answer_records(void **state)
     assert_int_equal(gather_flush(gather), 0);
     assert_sent(&scene, CONTENT("\1\6\1\2\0\3\0\0abc"
                                 "\1\6\1\2\x12\x34\0\0"
-                                "\1\7\1\2\0\4\0\0warn"
+                                "\1\7\1\2\0\4\x08\0warn\0\0\0\0\0\0\0\0"
                                 "\1\3\1\2\0\x08\0\0\1\2\3\4\0\0\0\0"));
     assert_int_equal(front_queue_stdout(&scene.front, span_of_string("")), 0);
     assert_int_equal(front_queue_stdout(&scene.front, span_of_string("hi")), 0);
@@ -728,7 +728,7 @@ static void test_answer_records(void **state)
     scene_deinit(&scene);
 }
 
-/* HAProxy crashed on long error output in one record. */
+/* HAProxy crashed on long error output in one record, and on records without padding. */
 static void test_error_output_is_split(void **state)
 {
     static const size_t sizes[] = { 4095, 4096, 4097, 8192, 60000 };
@@ -744,9 +744,13 @@ static void test_error_output_is_split(void **state)
         scene.front.request_id = 1;
         buf_init(&expected, 70000);
         for (size_t left = sizes[i]; left > 0; left -= left < 4096 ? left : 4096) {
-            struct step step = { FCGI_STDERR, 1, (const char *)text, left < 4096 ? left : 4096, 0 };
+            uint8_t header[FCGI_HEADER_SIZE];
+            size_t length = left < 4096 ? left : 4096;
 
-            add_record(&expected, &step);
+            fcgi_header_write(header, FCGI_STDERR, 1, (uint16_t)length, 8);
+            assert_int_equal(buf_append(&expected, header, sizeof(header)), 0);
+            assert_int_equal(buf_append(&expected, text, length), 0);
+            assert_int_equal(buf_append(&expected, "\0\0\0\0\0\0\0\0", 8), 0);
         }
         gather_begin(&scene.relay->gather, &scene.front.out);
         front_add_stderr(&scene.front, &scene.relay->gather, span_of(text, sizes[i]));
