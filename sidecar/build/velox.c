@@ -24,9 +24,9 @@
 #define ANSWER_MAX_BYTES (1024u * 1024u)
 #define READ_BUFFER_BYTES 2048 /* curl keeps one for each call, and a call waits for minutes */
 #define UPLOAD_BUFFER_BYTES 16384
-/* Connections that wait for the next call, and the longest time that one is taken up again after;
- * web servers close theirs after a minute or so. */
-#define KEPT_CONNECTIONS 8
+/* How many connections wait for the next call (builds take minutes, so few are of use), and for how
+ * long one is good: web servers close theirs after a minute or so. */
+#define KEPT_CONNECTIONS 2
 #define KEPT_IDLE_MAX_S 30
 #define KEEPALIVE_IDLE_S 30
 #define KEEPALIVE_INTERVAL_S 10
