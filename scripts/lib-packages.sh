@@ -42,7 +42,7 @@ PACKAGES_SERVERS=(
     '/usr/sbin/php-fpm*=php-fpm'
 )
 
-# The other web servers that the tests put in front. Apache's modules are in the package of its binary.
+# The other web servers that the tests put in front. Apache's modules come with its binary.
 # shellcheck disable=SC2034
 PACKAGES_FRONTS=(
     lighttpd=lighttpd
