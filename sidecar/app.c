@@ -7,10 +7,8 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -42,11 +40,11 @@ struct app {
     struct log log;
     struct loop *loop; /* the main thread's */
     struct mailbox mailbox;
-    struct watch signals;
     struct watch control;
     struct timer shutdown;
     struct app_thread builder;
-    struct limit limit; /* of connections to PHP-FPM */
+    struct limit workers; /* connections to PHP-FPM at once */
+    struct limit fronts;  /* connections from web servers at once */
     struct app_thread *relays;
     unsigned relay_count;
     unsigned drained_count;
@@ -166,35 +164,30 @@ static void on_shutdown_timeout(struct timer *timer)
     }
 }
 
-static void on_signal(struct watch *watch)
-{
-    struct app *app = list_entry(watch, struct app, signals);
-    struct signalfd_siginfo signal;
-
-    if (read(watch->fd, &signal, sizeof(signal)) != (ssize_t)sizeof(signal)) {
-        return;
-    }
-    if (signal.ssi_signo == SIGINT || app->is_draining) {
-        log_info(&app->log, "stopping at once", log_uint("signal", signal.ssi_signo));
-        loop_stop(app->loop);
-    } else {
-        start_drain(app);
-    }
-}
-
-/* The parent never writes, so this is its end. */
+/* Orders come from the parent alone: a signal that a service manager sends to all processes must
+ * not count twice. The end of the connection is the parent's. */
 static void on_control(struct watch *watch)
 {
     struct app *app = list_entry(watch, struct app, control);
+    char order = APP_DRAIN;
+    ssize_t got = read(watch->fd, &order, 1);
 
-    watch_stop(watch);
-    log_error(&app->log, "the parent process is gone", log_int("parent", getppid()));
-    if (!app->is_draining) {
+    if (got < 0) {
+        return;
+    }
+    if (got == 0) {
+        watch_stop(watch);
+        log_error(&app->log, "the parent process is gone", log_int("parent", getppid()));
+    }
+    if (order == APP_STOP) {
+        log_info(&app->log, "stopping at once", log_int("pid", getpid()));
+        loop_stop(app->loop);
+    } else if (!app->is_draining) {
         start_drain(app);
     }
 }
 
-static int start_main_thread(struct app *app, int signal_fd)
+static int start_main_thread(struct app *app)
 {
     int error = loop_new(&app->loop);
 
@@ -208,12 +201,8 @@ static int start_main_thread(struct app *app, int signal_fd)
         return error;
     }
     timer_init(&app->shutdown, app->loop, on_shutdown_timeout);
-    error = watch_start_level(&app->signals, app->loop, signal_fd, WATCH_READ, on_signal);
-    if (error == 0) {
-        error = watch_start_level(&app->control, app->loop, app->init->control_fd, WATCH_READ,
-                                  on_control);
-    }
-    return error;
+    return watch_start_level(&app->control, app->loop, app->init->control_fd, WATCH_READ,
+                             on_control);
 }
 
 /* Connections of all relays together, by configuration or by the file limit: a request takes two.
@@ -255,7 +244,7 @@ static int start_builder(struct app *app)
     return error != 0 ? error : thread_run(&app->builder, "builder");
 }
 
-static int start_relay(struct app *app, unsigned index, unsigned limit)
+static int start_relay(struct app *app, unsigned index)
 {
     struct app_thread *thread = &app->relays[index];
     struct relay_init init = {
@@ -263,9 +252,9 @@ static int start_relay(struct app *app, unsigned index, unsigned limit)
         .policy = &app->init->config->build.policy,
         .version = PACKAGE_VERSION,
         .index = index,
-        .front_limit = limit,
+        .fronts = &app->fronts,
         .builder = app->builder.builder,
-        .limit = app->init->config->relay.worker_max_connections > 0 ? &app->limit : NULL,
+        .limit = app->init->config->relay.worker_max_connections > 0 ? &app->workers : NULL,
         .log = &app->log,
         .stats = &thread->stats,
         .listeners = app->init->listeners,
@@ -287,18 +276,18 @@ static int start_relay(struct app *app, unsigned index, unsigned limit)
 static int start_threads(struct app *app)
 {
     unsigned count = app->init->config->threads;
-    unsigned limit = (front_limit(app->init->config) + count - 1) / count;
     int error;
 
     app->relays = calloc(count, sizeof(*app->relays));
     if (app->relays == NULL) {
         return -ENOMEM;
     }
-    limit_init(&app->limit, worker_limit(app->init->config));
+    limit_init(&app->workers, worker_limit(app->init->config));
+    limit_init(&app->fronts, front_limit(app->init->config));
     error = start_builder(app);
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
-        error = start_relay(app, i, limit);
+        error = start_relay(app, i);
     }
     return error;
 }
@@ -320,7 +309,8 @@ static void stop_threads(struct app *app)
         builder_free(app->builder.builder);
     }
     thread_tear_down(&app->builder);
-    limit_deinit(&app->limit);
+    limit_deinit(&app->workers);
+    limit_deinit(&app->fronts);
     free(app->relays);
 }
 
@@ -329,7 +319,6 @@ static void stop_main_thread(struct app *app)
     if (app->loop == NULL) {
         return;
     }
-    watch_stop(&app->signals);
     watch_stop(&app->control);
     timer_stop(&app->shutdown);
     mailbox_close(&app->mailbox);
@@ -337,15 +326,12 @@ static void stop_main_thread(struct app *app)
     loop_free(app->loop);
 }
 
-static int open_signals(void)
+/* The relays have duplicates of their own, which they close when they drain. */
+static void close_listeners(const struct app_init *init)
 {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGQUIT);
-    sigaddset(&set, SIGINT);
-    return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    for (size_t i = 0; i < init->listener_count; i++) {
+        close(init->listeners[i]);
+    }
 }
 
 static void tell_ready(struct app *app)
@@ -358,21 +344,18 @@ static void tell_ready(struct app *app)
 int app_run(const struct app_init *init)
 {
     struct app *app = calloc(1, sizeof(*app));
-    int signal_fd = open_signals();
-    int error = -ENOMEM;
+    int error;
 
     if (app == NULL) {
         return EX_OSERR;
     }
-    signal(SIGPIPE, SIG_IGN);
     app->init = init;
     log_init(&app->log, init->log_fd, init->config->log_level, init->config->log_format);
-    if (signal_fd >= 0) {
-        error = start_main_thread(app, signal_fd);
-    }
+    error = start_main_thread(app);
     if (error == 0) {
         error = start_threads(app);
     }
+    close_listeners(init);
     if (error == 0) {
         tell_ready(app);
         log_info(&app->log, "ready", log_uint("threads", app->relay_count),
@@ -383,7 +366,6 @@ int app_run(const struct app_init *init)
     }
     stop_threads(app);
     stop_main_thread(app);
-    close(signal_fd);
     free(app);
     return error == 0 ? EX_OK : EX_OSERR;
 }

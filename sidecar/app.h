@@ -9,18 +9,23 @@
 
 #include "sidecar/config.h"
 
+/* The parent's orders, a byte each: finish what has been received and end; end at once. */
+#define APP_DRAIN 'D'
+#define APP_STOP 'S'
+
 struct app_init {
     const struct config *config;
-    const int *listeners; /* open and listening; borrowed */
+    const int *listeners; /* open and listening; app_run closes them */
     size_t listener_count;
     size_t scgi_count; /* that many of them, the last ones, speak SCGI */
     int log_fd;        /* lines go here; nonblocking */
-    int control_fd;    /* to the parent: a byte when ready; its end means that the parent is gone */
+    /* to the parent: we send a byte when ready, it sends orders, its end is an order to drain */
+    int control_fd;
 };
 
 /*
- * Runs until TERM, QUIT, INT or the parent's end. Expects those signals to be blocked. Returns the
- * process's exit code: 0, or 71 when it cannot start (logged).
+ * Runs until the parent orders the end, or ends itself. Signals that would end the process must be
+ * blocked or ignored. Returns the process's exit code: 0, or 71 when it cannot start (logged).
  */
 int app_run(const struct app_init *init);
 

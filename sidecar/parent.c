@@ -195,7 +195,7 @@ static void read_control(struct parent *parent)
 {
     char order;
 
-    if (read(parent->child.control_fd, &order, 1) == 1) {
+    if (recv(parent->child.control_fd, &order, 1, MSG_DONTWAIT) == 1) {
         parent->child.is_ready = true;
         parent->was_ready = true;
     }
@@ -287,16 +287,15 @@ static void reap(struct parent *parent)
     }
 }
 
-static void stop(struct parent *parent, int signal)
+static void stop(struct parent *parent, bool at_once)
 {
-    if (parent->is_stopping) {
-        signal = SIGINT; /* a second TERM could merge with one that the child has not read yet */
-    }
+    char order = at_once || parent->is_stopping ? APP_STOP : APP_DRAIN;
+
     parent->is_stopping = true;
     /* New connections are refused from here on, as those of a server that is down. */
     listeners_close(&parent->listeners);
-    if (parent->child.pid > 0) {
-        kill(parent->child.pid, signal);
+    if (parent->child.pid > 0 && write(parent->child.control_fd, &order, 1) != 1) {
+        kill(parent->child.pid, SIGKILL); /* it has left hundreds of orders unread */
     }
 }
 
@@ -321,7 +320,7 @@ static void on_signal(struct parent *parent, int signal)
                  log_str("signal", strsignal(signal)));
         break;
     default:
-        stop(parent, signal);
+        stop(parent, signal == SIGINT);
         break;
     }
 }
@@ -422,8 +421,11 @@ static int write_pid_file(struct parent *parent)
 /* What can fail before the first child; logged here. */
 static int set_up(struct parent *parent)
 {
-    int error = log_sink_open(&parent->sink, parent->config->log_file);
+    int error;
 
+    /* The reader of our standard error may go away; we do not. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    error = log_sink_open(&parent->sink, parent->config->log_file);
     log_init(&parent->log, parent->sink.fd < 0 ? STDERR_FILENO : parent->sink.fd,
              parent->config->log_level, parent->config->log_format);
     if (error != 0) {

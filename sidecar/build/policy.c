@@ -4,11 +4,12 @@
  */
 #include "sidecar/build/policy.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
+
+#include "sidecar/build/json_scan.h"
 
 static int refuse(char *message, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -53,30 +54,52 @@ static int check_module(const struct policy_options *policy, const char *name, c
     return 0;
 }
 
-static int check_modules(const struct policy_options *policy, const cJSON *root, char *message)
+/* A name's bytes may be escape sequences: what they mean is what Velox reads. */
+static int check_plugin(const struct policy_options *policy, struct json_value plugin,
+                        char *message)
 {
-    const cJSON *plugins = cJSON_GetObjectItemCaseSensitive(root, "plugins");
-    const cJSON *plugin;
-    unsigned count = 0;
+    struct json_value name;
+    struct span raw;
+    struct buf decoded;
     int result;
 
-    cJSON_ArrayForEach(plugin, plugins)
-    {
-        const cJSON *name = cJSON_GetObjectItemCaseSensitive(plugin, "module_name");
+    if (plugin.type != JSON_OBJECT || !json_member(plugin, "module_name", &name) ||
+        name.type != JSON_STRING) {
+        return refuse(message, "A plugin has no module_name.");
+    }
+    raw = json_string_raw(name);
+    buf_init(&decoded, raw.len + 1);
+    result = json_text_decode(raw, &decoded);
+    if (result == 0) {
+        result = buf_append(&decoded, "", 1);
+    }
+    result = result < 0 ? -ENOMEM
+                        : check_module(policy, (const char *)buf_span(&decoded).ptr, message);
+    buf_deinit(&decoded);
+    return result;
+}
 
+static int check_plugins(const struct policy_options *policy, struct json_value root, char *message)
+{
+    struct json_cursor cursor;
+    struct json_value plugins, plugin;
+    struct span no_name;
+    unsigned count = 0;
+    int result = 0;
+
+    if (!json_member(root, "plugins", &plugins) || plugins.type != JSON_ARRAY) {
+        return refuse(message, "plugins is no array.");
+    }
+    json_cursor_init(&cursor, plugins);
+    while (result == 0 && json_cursor_next(&cursor, &no_name, &plugin)) {
         if (++count > policy->max_plugins) {
             return refuse(message,
-                          "More than %u plugins may not be built here ([policy] "
-                          "max_plugins).",
+                          "More than %u plugins may not be built here ([policy] max_plugins).",
                           policy->max_plugins);
         }
-        result = cJSON_IsString(name) ? check_module(policy, name->valuestring, message)
-                                      : refuse(message, "A plugin has no module_name.");
-        if (result < 0) {
-            return result;
-        }
+        result = check_plugin(policy, plugin, message);
     }
-    return 0;
+    return result;
 }
 
 static int check_platform(const struct policy_options *policy, const struct build_request *request,
@@ -100,15 +123,29 @@ static int check_platform(const struct policy_options *policy, const struct buil
                   platform);
 }
 
-/* A replacement may name a folder of the host that Velox runs on. */
-static int check_replaces(const struct policy_options *policy, const cJSON *root, char *message)
+static bool is_empty(struct json_value value)
 {
-    const cJSON *replaces = cJSON_GetObjectItemCaseSensitive(root, "replaces");
-    bool is_empty = replaces == NULL || cJSON_IsNull(replaces) ||
-                    ((cJSON_IsArray(replaces) || cJSON_IsObject(replaces)) &&
-                     cJSON_GetArraySize(replaces) == 0);
+    struct json_cursor cursor;
+    struct json_value first;
+    struct span name;
 
-    if (is_empty || policy->allow_replaces) {
+    if (value.type == JSON_NULL) {
+        return true;
+    }
+    if (value.type != JSON_ARRAY && value.type != JSON_OBJECT) {
+        return false;
+    }
+    json_cursor_init(&cursor, value);
+    return !json_cursor_next(&cursor, &name, &first);
+}
+
+/* A replacement may name a folder of the host that Velox runs on. */
+static int check_replaces(const struct policy_options *policy, struct json_value root,
+                          char *message)
+{
+    struct json_value replaces;
+
+    if (policy->allow_replaces || !json_member(root, "replaces", &replaces) || is_empty(replaces)) {
         return 0;
     }
     return refuse(message, "replaces may not be used here ([policy] allow_replaces).");
@@ -117,20 +154,19 @@ static int check_replaces(const struct policy_options *policy, const cJSON *root
 int policy_check(const struct policy_options *policy, const struct build_request *request,
                  char message[POLICY_MESSAGE_SIZE])
 {
-    struct span body = buf_span(&request->body);
-    cJSON *root = cJSON_ParseWithLength((const char *)body.ptr, body.len);
+    struct json_value root;
+    struct json_error error;
     int result;
 
-    if (root == NULL) {
-        return -ENOMEM; /* it has been parsed before */
+    if (json_scan(buf_span(&request->body), 0, &root, &error) < 0 || root.type != JSON_OBJECT) {
+        return -ENOMEM; /* it has been accepted before */
     }
-    result = check_modules(policy, root, message);
+    result = check_plugins(policy, root, message);
     if (result == 0) {
         result = check_platform(policy, request, message);
     }
     if (result == 0) {
         result = check_replaces(policy, root, message);
     }
-    cJSON_Delete(root);
     return result;
 }

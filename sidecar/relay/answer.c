@@ -93,8 +93,15 @@ static int append_exposed(struct span head, struct buf *out)
     return error != 0 ? error : buf_append_string(out, EXPOSED_HEADERS "\r\n");
 }
 
+/* A failure is no download, and what may be stored of it is ours to say. */
+static bool is_replaced_in_failures(struct span name)
+{
+    return span_is_nocase(name, "Content-Disposition") || span_is_nocase(name, "Cache-Control") ||
+           span_is_nocase(name, "Retry-After");
+}
+
 /* Appends what is left of PHP's head, without its empty line. */
-static int append_php_headers(struct span head, bool with_disposition, struct buf *out)
+static int append_php_headers(struct span head, bool is_failure, struct buf *out)
 {
     bool is_cors = has_header(head, "Access-Control-Allow-Origin");
     struct span rest = head;
@@ -103,7 +110,7 @@ static int append_php_headers(struct span head, bool with_disposition, struct bu
 
     while (error == 0 && cgi_next_header(&rest, &header)) {
         if (!header.valid || is_dropped(header.name) ||
-            (!with_disposition && span_is_nocase(header.name, "Content-Disposition")) ||
+            (is_failure && is_replaced_in_failures(header.name)) ||
             (is_cors && span_is_nocase(header.name, "Access-Control-Expose-Headers"))) {
             continue;
         }
@@ -184,7 +191,7 @@ int answer_artifact_head(const struct answer_artifact *answer, struct buf *out)
         error = append_build_facts(answer, out);
     }
     if (error == 0) {
-        error = append_php_headers(answer->php_head, true, out);
+        error = append_php_headers(answer->php_head, false, out);
     }
     return error != 0 ? error : buf_append_string(out, "\r\n");
 }
@@ -282,7 +289,7 @@ static int append_failure_head(const struct answer_failure *answer, size_t body_
                            answer->retry_after_s == 0 ? 1 : answer->retry_after_s);
     }
     if (error == 0) {
-        error = append_php_headers(answer->php_head, false, out);
+        error = append_php_headers(answer->php_head, true, out);
     }
     return error != 0 ? error : buf_append_string(out, "\r\n");
 }

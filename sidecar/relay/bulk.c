@@ -84,21 +84,22 @@ static enum bulk_result empty_pipe(struct bulk *bulk, struct front *front)
 /* Looks at the next record's header and leaves it where it is. */
 static enum bulk_result begin_record(struct bulk *bulk, struct worker *worker)
 {
-    uint8_t bytes[FCGI_HEADER_SIZE];
     struct fcgi_header header;
-    ssize_t got = recv(worker->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+    ssize_t got = recv(worker->fd, bulk->header, FCGI_HEADER_SIZE, MSG_PEEK | MSG_DONTWAIT);
 
     if (got < 0 && errno == EAGAIN) {
         watch_clear(&worker->watch, WATCH_READ);
         return BULK_BLOCKED;
     }
-    if (got != (ssize_t)sizeof(bytes) || !fcgi_header_read(bytes, &header) ||
-        header.type != FCGI_STDOUT || header.request_id != 1 ||
-        header.content_length < RECORD_MIN) {
+    /* The last byte is reserved: what it holds is not ours to pass on. */
+    if (got != FCGI_HEADER_SIZE || !fcgi_header_read(bulk->header, &header) ||
+        bulk->header[FCGI_HEADER_SIZE - 1] != 0 || header.type != FCGI_STDOUT ||
+        header.request_id != 1 || header.content_length < RECORD_MIN) {
         return BULK_UNFIT;
     }
     bulk->has_begun = false;
-    bulk->record_left = FCGI_HEADER_SIZE + (size_t)header.content_length + header.padding_length;
+    bulk->record_size = FCGI_HEADER_SIZE + (size_t)header.content_length + header.padding_length;
+    bulk->record_left = bulk->record_size;
     return BULK_PAUSED;
 }
 
@@ -154,6 +155,40 @@ enum bulk_result bulk_move(struct bulk *bulk, struct worker *worker, struct fron
             break;
         }
     }
-    front->owed_bytes = bulk->in_pipe + bulk->record_left;
+    front->owed_bytes = bulk->in_pipe + (bulk->has_begun ? bulk->record_left : 0);
     return result;
+}
+
+static int take_out_of_pipe(struct bulk *bulk, struct front *front)
+{
+    while (bulk->in_pipe > 0) {
+        uint8_t *room;
+        int error = buf_reserve(&front->out.kept, bulk->in_pipe, &room);
+        ssize_t got;
+
+        if (error != 0) {
+            return error;
+        }
+        got = read(bulk->pipe[0], room, bulk->in_pipe);
+        if (got <= 0) {
+            return got == 0 ? -EPIPE : -errno;
+        }
+        buf_commit(&front->out.kept, (size_t)got);
+        bulk->in_pipe -= (size_t)got;
+    }
+    return 0;
+}
+
+int bulk_abandon(struct bulk *bulk, struct front *front)
+{
+    size_t gone = bulk->record_size - bulk->record_left;
+    int error = take_out_of_pipe(bulk, front);
+
+    front->owed_bytes = bulk->has_begun ? bulk->record_left : 0;
+    if (error == 0 && front->owed_bytes > 0 && gone < FCGI_HEADER_SIZE) {
+        error = buf_append(&front->out.kept, bulk->header + gone, FCGI_HEADER_SIZE - gone);
+        front->owed_bytes -= FCGI_HEADER_SIZE - gone;
+    }
+    bulk->record_left = 0;
+    return error;
 }

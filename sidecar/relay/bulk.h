@@ -22,9 +22,11 @@ enum bulk_result {
 struct bulk {
     int pipe[2];
     bool is_open;
-    bool is_hopeless;   /* no pipe to be had: not tried again for this response */
-    size_t in_pipe;     /* bytes that have left the worker's socket and not reached the front's */
-    bool has_begun;     /* some of the record has left the worker's socket */
+    bool is_hopeless; /* no pipe to be had: not tried again for this response */
+    size_t in_pipe;   /* bytes that have left the worker's socket and not reached the front's */
+    uint8_t header[FCGI_HEADER_SIZE]; /* of the record that is next or under way */
+    size_t record_size;               /* with its header and padding */
+    bool has_begun;                   /* some of the record has left the worker's socket */
     size_t record_left; /* of the record that has begun, still in the worker's socket */
 };
 
@@ -44,6 +46,12 @@ static inline bool bulk_is_under_way(const struct bulk *bulk)
 {
     return bulk->in_pipe > 0 || bulk->record_left > 0;
 }
+
+/*
+ * The front no longer wants the response: queues what makes its last record whole, the bytes in the
+ * pipe and zeros for those that are not fetched any more. 0 or -errno.
+ */
+int bulk_abandon(struct bulk *bulk, struct front *front);
 
 /* Closes the pipe, with what is in it. A zeroed bulk is closed. */
 void bulk_close(struct bulk *bulk);

@@ -116,6 +116,7 @@ static enum deliver_result next_record(struct delivery *delivery, struct front *
 
 enum deliver_result deliver_send(struct delivery *delivery, struct front *front, uint64_t budget)
 {
+    uint64_t begun = delivery->offset;
     uint64_t stop = delivery->offset + (budget > 0 ? budget : 1); /* some way it must go */
 
     while (delivery->offset < delivery->end) {
@@ -127,7 +128,9 @@ enum deliver_result deliver_send(struct delivery *delivery, struct front *front,
         if (!outq_is_empty(&front->out) || (front->watch.ready & WATCH_WRITE) == 0) {
             return DELIVER_BLOCKED;
         }
-        if (delivery->offset >= stop && front->owed_bytes == 0) {
+        if (front->owed_bytes == 0 &&
+            (delivery->offset >= stop ||
+             (delivery->offset > begun && buf_length(&front->control) > 0))) {
             return DELIVER_PAUSED;
         }
         result = front->owed_bytes > 0 ? send_content(delivery, front)

@@ -17,8 +17,11 @@
 /* How long we read what a web server still sends after an answer that came before the end of its
  * request; closing with unread bytes would reset the answer over TCP. */
 #define DRAIN_MS 5000
-/* An answer of ours: PHP's headers and a message of 4 KiB, every byte of it escaped. */
-#define ANSWER_MAX ((size_t)128 * 1024)
+/* How long the last answers may take when shutdown_timeout is over. */
+#define CUT_MS 1000
+/* An answer of ours: a message of 4 KiB, every byte of it escaped; and PHP's headers, of which each
+ * line may grow by its line end and a space. */
+#define ANSWER_EXTRA ((size_t)64 * 1024)
 
 #define EDGE(state) (1u << (EXCHANGE_##state))
 /* Every state may also go to ENDED or DRAIN (an answer of ours) and to CLOSED. */
@@ -138,7 +141,8 @@ static void on_timer(struct timer *timer)
         exchange_close(exchange);
     } else if (exchange->state == EXCHANGE_PARAMS) {
         check_idle(exchange);
-    } else if (exchange->state == EXCHANGE_DRAIN && exchange->is_write_shut) {
+    } else if (exchange->state == EXCHANGE_DRAIN &&
+               (exchange->is_write_shut || exchange->relay->is_cutting)) {
         exchange_close(exchange);
     } else if (options->stall_timeout_ms > 0) {
         check_stall(exchange);
@@ -198,6 +202,7 @@ void exchange_close(struct exchange *exchange)
     timer_stop(&exchange->timer);
     task_stop(&exchange->task);
     relay->exchange_count--;
+    limit_release(relay->fronts);
     stats_drop(relay->stats, STAT_FRONTS_ACTIVE);
     list_remove(&exchange->link);
     list_append(&relay->closed, &exchange->link);
@@ -234,9 +239,14 @@ void exchange_stop_head_clock(struct exchange *exchange)
 
 void exchange_drop_worker(struct exchange *exchange)
 {
+    if (exchange->worker == NULL) {
+        return;
+    }
     worker_free(exchange->worker);
     exchange->worker = NULL;
     exchange->worker_rest = span_of(NULL, 0);
+    /* What the worker held up, the front's input above all, goes on without an event. */
+    task_defer(&exchange->task, exchange->relay->loop);
 }
 
 void exchange_release_worker(struct exchange *exchange)
@@ -298,10 +308,16 @@ void exchange_end_request(struct exchange *exchange)
     task_defer(&exchange->task, exchange->relay->loop);
 }
 
+void exchange_end_refused(struct exchange *exchange)
+{
+    drain(exchange, true);
+}
+
 void exchange_break_off(struct exchange *exchange)
 {
     bool body_ended = exchange->front.body_ended;
 
+    exchange_leave_queue(exchange);
     exchange_drop_worker(exchange);
     exchange_forget_ticket(exchange);
     request_free(exchange->request);
@@ -346,7 +362,7 @@ void exchange_fail(struct exchange *exchange, enum failure failure, struct span 
         exchange_break_off(exchange); /* part of a head that was too long to be held */
         return;
     }
-    buf_init(&answer, ANSWER_MAX);
+    buf_init(&answer, ANSWER_EXTRA + exchange->relay->options->max_response_head * 2);
     error = build_failure(exchange, failure, message, retry_after_s, &answer);
     if (error != 0) {
         buf_deinit(&answer);
@@ -377,9 +393,13 @@ static bool has_left(struct exchange *exchange)
         return false;
     }
     watch_clear(&front->watch, WATCH_END);
-    /* Make sure that the end itself is read too, also where a short read cleared the bit. */
-    front->watch.ready |= WATCH_READ;
-    return exchange->state != EXCHANGE_PARAMS && front_is_gone(front);
+    front->watch.ready |= WATCH_READ; /* the end itself is still to be read */
+    if (exchange->state == EXCHANGE_PARAMS) {
+        return false;
+    }
+    /* Over TCP the end of input is all that there is to see of a client's leaving. It may lie
+     * behind bytes of a body that we do not read, since PHP does not. */
+    return front_is_gone(front) || (exchange->request != NULL && !front->is_unix);
 }
 
 /* In DRAIN: everything is out, so say so, and wait for the web server's end where it still sends.
@@ -490,10 +510,14 @@ void exchange_drain(struct exchange *exchange)
 
 void exchange_cut(struct exchange *exchange)
 {
-    if (exchange->state == EXCHANGE_BUILD) {
-        exchange_fail_text(exchange, FAILURE_BUSY,
-                           "The server is stopping before the build was ready. Try again.");
-    } else {
+    if (exchange->state != EXCHANGE_BUILD) {
+        exchange_close(exchange);
+        return;
+    }
+    exchange_fail_text(exchange, FAILURE_BUSY,
+                       "The server is stopping before the build was ready. Try again.");
+    /* Who does not read is not waited for, either. */
+    if (!exchange_is_closed(exchange) && timer_start(&exchange->timer, CUT_MS) != 0) {
         exchange_close(exchange);
     }
 }

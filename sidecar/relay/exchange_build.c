@@ -11,7 +11,7 @@
 #include "sidecar/relay/answer.h"
 #include "sidecar/relay/exchange_parts.h"
 
-/* Our head and PHP's headers. */
+/* Our head, beside PHP's headers, of which each line may grow by its line end and a space. */
 #define HEAD_EXTRA ((size_t)4096)
 
 /* A build request that cannot be served; PHP may go on writing, nobody listens. */
@@ -181,7 +181,7 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
     struct buf head;
     int error;
 
-    buf_init(&head, buf_length(&request->head) + HEAD_EXTRA);
+    buf_init(&head, buf_length(&request->head) * 2 + HEAD_EXTRA);
     error = answer_artifact_head(&answer, &head);
     if (error == 0 && !exchange_queue_stdout(exchange, buf_span(&head))) {
         error = -EPIPE;

@@ -198,8 +198,17 @@ void exchange_send_spool(struct exchange *exchange)
     struct gather *gather = &exchange->relay->gather;
     uint8_t *room = relay_read_buffer(exchange->relay);
 
-    while (request->spool_sent < request->spool.length && outq_is_empty(&exchange->worker->out)) {
-        ssize_t got = spool_read(&request->spool, request->spool_sent, room, RELAY_READ_SIZE);
+    for (unsigned reads = 0;
+         request->spool_sent < request->spool.length && outq_is_empty(&exchange->worker->out);
+         reads++) {
+        ssize_t got;
+        int error;
+
+        if (reads == FRONT_READS_PER_TURN) {
+            task_defer(&exchange->task, exchange->relay->loop);
+            return;
+        }
+        got = spool_read(&request->spool, request->spool_sent, room, RELAY_READ_SIZE);
 
         if (got <= 0) {
             log_error(exchange->relay->log, "collected request body cannot be read back",
@@ -215,7 +224,11 @@ void exchange_send_spool(struct exchange *exchange)
         if (request->spool_sent == request->spool.length) {
             add_body_end(gather);
         }
-        if (gather_flush(gather) != 0) {
+        error = gather_flush(gather);
+        if (error == -ENOMEM || error == -ENOBUFS) {
+            exchange_close(exchange); /* part of the body is lost */
+        }
+        if (error != 0) {
             return; /* the worker's end is read from its socket */
         }
     }
@@ -369,6 +382,10 @@ bool exchange_fill_record(struct exchange *exchange)
     static const uint8_t zeros[1024];
     struct front *front = &exchange->front;
 
+    if (exchange->request != NULL && bulk_is_under_way(&exchange->request->bulk) &&
+        bulk_abandon(&exchange->request->bulk, front) != 0) {
+        return false;
+    }
     while (front->owed_bytes > 0) {
         size_t len = front->owed_bytes < sizeof(zeros) ? front->owed_bytes : sizeof(zeros);
 
@@ -396,9 +413,6 @@ static void on_abort(struct exchange *exchange)
 
 static void on_event(struct exchange *exchange, enum front_event event, struct span body)
 {
-    if (exchange->state == EXCHANGE_DRAIN) {
-        return; /* whatever it is, there will be no answer on this connection */
-    }
     switch (event) {
     case FRONT_HEAD:
         on_head(exchange);
@@ -416,6 +430,9 @@ static void on_event(struct exchange *exchange, enum front_event event, struct s
         exchange_fail_text(exchange, FAILURE_PARAMS_TOO_LARGE,
                            "The request's headers and variables together are over "
                            "max_params_size.");
+        break;
+    case FRONT_REFUSED:
+        exchange_end_refused(exchange);
         break;
     case FRONT_MALFORMED:
         log_warn(exchange->relay->log, "front closed: malformed FastCGI record",
@@ -453,7 +470,9 @@ static bool consume(struct exchange *exchange, struct span input)
     struct span body;
 
     gather_begin(gather, exchange->worker == NULL ? NULL : &exchange->worker->out);
-    while ((event = front_next(front, exchange->relay, &input, &body)) != FRONT_NEED_DATA) {
+    /* In DRAIN, whatever it is, there will be no answer on this connection. */
+    while (exchange->state != EXCHANGE_DRAIN &&
+           (event = front_next(front, exchange->relay, &input, &body)) != FRONT_NEED_DATA) {
         on_event(exchange, event, body);
         if (exchange_is_closed(exchange)) {
             gather_begin(gather, NULL);

@@ -29,6 +29,9 @@ void exchange_stop_head_clock(struct exchange *exchange);
 /* The answer breaks off here: what is queued goes out, then the connection ends without
  * END_REQUEST. */
 void exchange_break_off(struct exchange *exchange);
+/* A request was refused by an END_REQUEST that waits in front.control, and the web server keeps no
+ * connection: it ends here. */
+void exchange_end_refused(struct exchange *exchange);
 /* END_REQUEST is queued: on to the next request, or to the end of the connection. */
 void exchange_end_request(struct exchange *exchange);
 /* Answers with the failure or, where bytes of an answer are out already, breaks it off. message is

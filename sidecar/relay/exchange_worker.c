@@ -54,10 +54,11 @@ void exchange_on_worker_death(struct exchange *exchange, int error)
     enum exchange_state state = exchange->state;
 
     stats_count(exchange->relay->stats, STAT_WORKER_ERRORS_DIED);
-    log_error(exchange->relay->log, "worker died before the end of its response",
-              log_str("state", exchange_state_name(state)),
-              log_str("address", exchange->worker->address->text),
-              log_errno("error", error == -EPIPE ? 0 : error));
+    log_error(
+        exchange->relay->log, "worker died before the end of its response",
+        log_str("state", exchange_state_name(state)),
+        log_str("address", exchange->worker->address->text),
+        log_str("error", error == -EPIPE ? "closed without END_REQUEST" : strerrordesc_np(-error)));
     exchange_drop_worker(exchange);
     switch (state) {
     case EXCHANGE_CONNECT:
@@ -96,8 +97,16 @@ static void pass_rest(struct exchange *exchange, struct span rest, bool in_place
     }
 }
 
+static void stop_response_clock(struct exchange *exchange)
+{
+    if (exchange->relay->options->response_timeout_ms > 0 && exchange->worker != NULL) {
+        worker_set_timeout(exchange->worker, 0);
+    }
+}
+
 static void begin_relay(struct exchange *exchange)
 {
+    stop_response_clock(exchange);
     exchange_change_state(exchange, EXCHANGE_RELAY);
     exchange->request->head_is_out = true;
     stats_count(exchange->relay->stats, STAT_REQUESTS_RELAYED);
@@ -130,6 +139,7 @@ static void start_stripping(struct exchange *exchange, struct span content)
 
     log_warn(exchange->relay->log, "response head over max_response_head is not intercepted",
              log_uint("max_response_head", exchange->relay->options->max_response_head));
+    stop_response_clock(exchange);
     request->is_stripping = true;
     request->head_is_out = true;
     cgi_strip_init(&request->strip, INTERCEPT_HEADER);
@@ -165,9 +175,7 @@ static void on_response_head(struct exchange *exchange, struct span head, struct
     struct request *request = exchange->request;
     bool is_held = buf_length(&request->head) > 0;
 
-    if (exchange->relay->options->response_timeout_ms > 0) {
-        worker_set_timeout(exchange->worker, 0);
-    }
+    stop_response_clock(exchange);
     switch (intercept_judge(head, request->may_build, exchange->relay->options->intercept)) {
     case INTERCEPT_PASS:
         if (!is_held) {
@@ -228,7 +236,10 @@ static void on_head_content(struct exchange *exchange, struct span content)
 
 static void add_stderr(struct exchange *exchange, struct span content)
 {
-    if (exchange->front.is_scgi) {
+    /* A front that does not read must not keep a worker from ending its request. */
+    bool is_stuck = exchange->state == EXCHANGE_BUILD && !outq_is_empty(&exchange->front.out);
+
+    if (exchange->front.is_scgi || is_stuck) {
         log_info(exchange->relay->log, "PHP error output", log_span("stderr", content));
     } else {
         front_add_stderr(&exchange->front, &exchange->relay->gather, content);
@@ -277,10 +288,9 @@ static void on_content(struct exchange *exchange, struct span content)
         add_stderr(exchange, content);
         break;
     case FCGI_END_REQUEST:
-        if (worker->end_length + content.len <= FCGI_BODY_SIZE) {
-            memcpy(worker->end_body + worker->end_length, content.ptr, content.len);
-            worker->end_length += (uint8_t)content.len;
-        }
+        content = span_take(&content, (size_t)(FCGI_BODY_SIZE - worker->end_length));
+        memcpy(worker->end_body + worker->end_length, content.ptr, content.len);
+        worker->end_length += (uint8_t)content.len;
         break;
     default:
         break;
@@ -350,7 +360,7 @@ static void on_event(struct exchange *exchange, enum fcgi_event event, struct sp
     case FCGI_RECORD:
         exchange->front.owed_bytes = 0;
         front_add_control(&exchange->front, &exchange->relay->gather);
-        if (worker->reader.header.request_id > 1) {
+        if (worker->reader.header.request_id != 1) {
             exchange_on_worker_death(exchange, -EPROTO); /* an answer to a question not asked */
             break;
         }
@@ -490,7 +500,8 @@ void exchange_process_worker(struct exchange *exchange)
         !send_to_worker(exchange)) {
         return;
     }
-    for (unsigned reads = 0; outq_is_empty(&exchange->front.out); reads++) {
+    for (unsigned reads = 0;
+         exchange->state == EXCHANGE_BUILD || outq_is_empty(&exchange->front.out); reads++) {
         if (move_bulk(exchange) || (exchange->worker->watch.ready & WATCH_READ) == 0) {
             return;
         }

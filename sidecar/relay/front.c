@@ -15,14 +15,15 @@
 
 /* More than a turn can leave unsent: one read of the worker, with headers, and an answer of ours
  * with PHP's headers in it. */
-#define FRONT_KEPT_MAX (1024 * 1024)
+#define FRONT_KEPT_EXTRA ((size_t)1024 * 1024)
 /* Answers to one read full of management records: an empty one of an unknown type, 8 bytes, gets
  * the longest answer for its length, 16. Nothing more is read before they are gone. */
 #define FRONT_CONTROL_MAX ((size_t)RELAY_READ_SIZE * 2 + PARAMS_VALUES_MAX + FCGI_HEADER_SIZE)
 /* HAProxy 2.6.12 crashed on error output of 60 kB in one record. */
 #define STDERR_RECORD_MAX 4096
-/* And on a record without padding that is the last in its buffer: to log it, fcgi_strm_handle_stderr
- * of its mux_fcgi.c then takes the whole buffer away (b_force_xfer). PHP-FPM pads to 8. */
+/* And on a record without padding that is the last in its buffer: to log it,
+ * fcgi_strm_handle_stderr of its mux_fcgi.c then takes the whole buffer away (b_force_xfer).
+ * PHP-FPM pads to 8. */
 #define STDERR_PADDING 8
 /* Longest GET_VALUES that is understood: the three known names need under 60 bytes. */
 #define FRONT_VALUES_MAX 1024
@@ -46,7 +47,7 @@ int front_init(struct front *front, struct relay *relay, int fd, bool is_unix, b
         return error;
     }
     front->fd = fd;
-    outq_init(&front->out, &front->watch, FRONT_KEPT_MAX);
+    outq_init(&front->out, &front->watch, FRONT_KEPT_EXTRA + relay->options->max_response_head * 3);
     return 0;
 }
 
@@ -84,7 +85,15 @@ enum front_event front_next(struct front *front, struct relay *relay, struct spa
 
 bool front_is_in_head(const struct front *front)
 {
-    return !front->params_ended && (front->is_active || !fcgi_reader_at_boundary(&front->reader));
+    const struct fcgi_reader *reader = &front->reader;
+
+    if (front->is_active) {
+        return !front->params_ended;
+    }
+    /* The begin of a request's first record; the rest of an old request that is still coming is
+     * none. */
+    return reader->partial_length > 0 ||
+           (!fcgi_reader_at_boundary(reader) && reader->header.type == FCGI_BEGIN_REQUEST);
 }
 
 void front_end_request(struct front *front)

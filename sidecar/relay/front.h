@@ -22,6 +22,7 @@ enum front_event {
     FRONT_BODY_END,
     FRONT_ABORT,            /* the web server no longer wants the answer */
     FRONT_PARAMS_TOO_LARGE, /* over max_params_size */
+    FRONT_REFUSED,          /* no request of ours, and the web server keeps no connection */
     FRONT_MALFORMED,        /* the connection must be closed */
     FRONT_NO_MEMORY,        /* likewise */
 };

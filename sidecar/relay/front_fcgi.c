@@ -47,7 +47,10 @@ static enum front_event begin_request(struct front *front)
         return refuse_request(front, FCGI_CANT_MPX_CONN);
     }
     if (begin.role != FCGI_RESPONDER) {
-        return refuse_request(front, FCGI_UNKNOWN_ROLE);
+        enum front_event event = refuse_request(front, FCGI_UNKNOWN_ROLE);
+
+        return event == FRONT_NEED_DATA && (begin.flags & FCGI_KEEP_CONN) == 0 ? FRONT_REFUSED
+                                                                               : event;
     }
     front->is_active = true;
     front->is_kept = (begin.flags & FCGI_KEEP_CONN) != 0;

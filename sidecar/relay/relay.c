@@ -6,6 +6,7 @@
 #include "sidecar/relay/relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -42,7 +43,7 @@ int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *
 
 unsigned relay_front_limit(const struct relay *relay)
 {
-    return relay->front_limit;
+    return relay->fronts->max;
 }
 
 struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket)
@@ -56,11 +57,6 @@ uint64_t relay_add_ticket(struct relay *relay, struct list *link)
 
     list_append(relay_ticket_bucket(relay, ticket), link);
     return ticket;
-}
-
-static bool is_full(const struct relay *relay)
-{
-    return relay->exchange_count >= relay->front_limit;
 }
 
 static void on_listener(struct watch *watch);
@@ -86,26 +82,50 @@ static int start_accepting(struct relay *relay)
         }
     }
     relay->is_accepting = true;
+    relay->is_full = false;
+    timer_stop(&relay->accept_pause);
     return 0;
 }
 
-static void pause_accepting(struct relay *relay, int error)
+/* Until a connection closes here or, places being shared by all relays, the timer comes. */
+static void rest_accepting(struct relay *relay)
 {
-    log_error(relay->log, "cannot accept connections, trying again shortly",
-              log_errno("error", error), log_uint("connections", relay->exchange_count));
     stop_accepting(relay);
     if (timer_start(&relay->accept_pause, ACCEPT_PAUSE_MS) != 0) {
         (void)start_accepting(relay);
     }
 }
 
+static void pause_accepting(struct relay *relay, int error)
+{
+    log_error(relay->log, "cannot accept connections, trying again shortly",
+              log_errno("error", error), log_uint("connections", relay->exchange_count));
+    rest_accepting(relay);
+}
+
 static void on_accept_pause(struct timer *timer)
 {
     struct relay *relay = list_entry(timer, struct relay, accept_pause);
 
-    if (!relay->is_draining && !relay->is_accepting && !is_full(relay) &&
-        start_accepting(relay) != 0) {
+    if (!relay->is_draining && !relay->is_accepting && start_accepting(relay) != 0) {
         pause_accepting(relay, ENOMEM);
+    }
+}
+
+/* True: another try may succeed at once. */
+static bool on_accept_error(struct relay *relay, int error)
+{
+    limit_release(relay->fronts);
+    switch (error) {
+    case EAGAIN: /* another thread was faster */
+        return false;
+    case EINTR:
+    case ECONNABORTED:
+        return true;
+    /* no descriptors or memory, or a listener that is broken: not to be asked all the time */
+    default:
+        pause_accepting(relay, error);
+        return false;
     }
 }
 
@@ -115,14 +135,17 @@ static bool accept_one(struct relay_listener *listener)
     struct relay *relay = listener->relay;
     struct sockaddr_storage peer;
     socklen_t length = sizeof(peer);
-    int fd = accept4(listener->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd;
 
+    if (!limit_take(relay->fronts)) {
+        /* The others wait in the backlog. A place may become free in another thread, too. */
+        rest_accepting(relay);
+        relay->is_full = true;
+        return false;
+    }
+    fd = accept4(listener->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            pause_accepting(relay, errno);
-        }
-        /* Another thread was faster, or the connection is gone again. */
-        return errno == ECONNABORTED || errno == EINTR;
+        return on_accept_error(relay, errno);
     }
     if (!listener->is_unix) {
         if (!sock_is_allowed(&peer, relay->options->allowed_clients,
@@ -130,12 +153,14 @@ static bool accept_one(struct relay_listener *listener)
             log_warn(relay->log, "connection refused: address is not in allowed_clients",
                      log_uint("family", peer.ss_family));
             close(fd);
+            limit_release(relay->fronts);
             return true;
         }
         sock_set_nodelay(fd);
     }
     if (exchange_new(relay, fd, listener->is_unix, listener->is_scgi) != 0) {
         close(fd);
+        limit_release(relay->fronts);
         pause_accepting(relay, ENOMEM);
         return false;
     }
@@ -145,12 +170,7 @@ static bool accept_one(struct relay_listener *listener)
 static void on_listener(struct watch *watch)
 {
     struct relay_listener *listener = list_entry(watch, struct relay_listener, watch);
-    struct relay *relay = listener->relay;
 
-    if (is_full(relay)) {
-        stop_accepting(relay); /* the others wait in the backlog */
-        return;
-    }
     /* One a turn: while it is served here, the next one is another thread's, which spreads them;
      * and the usual single connection costs no second accept that finds nothing. */
     (void)accept_one(listener);
@@ -172,8 +192,7 @@ static void on_reap(struct task *task)
     while ((link = list_shift(&relay->closed)) != NULL) {
         exchange_free(list_entry(link, struct exchange, link));
     }
-    if (!relay->is_draining && !relay->is_accepting && !relay->accept_pause.armed &&
-        !is_full(relay) && start_accepting(relay) != 0) {
+    if (!relay->is_draining && relay->is_full && start_accepting(relay) != 0) {
         pause_accepting(relay, ENOMEM);
     }
     tell_if_drained(relay);
@@ -189,17 +208,23 @@ static void for_all(struct relay *relay, void (*action)(struct exchange *exchang
     }
 }
 
+static void close_listeners(struct relay *relay)
+{
+    for (size_t i = 0; i < relay->listener_count; i++) {
+        close(relay->listeners[i].fd);
+    }
+    relay->listener_count = 0;
+}
+
 /* Who got into the backlog before the stop is served; who comes later is refused, as by a server
  * that is down, instead of waiting in a backlog that nobody empties. */
 static void close_doors(struct relay *relay)
 {
     for (size_t i = 0; i < relay->listener_count; i++) {
-        while (relay->is_accepting && !is_full(relay) && accept_one(&relay->listeners[i])) {}
+        while (relay->is_accepting && accept_one(&relay->listeners[i])) {}
     }
     stop_accepting(relay);
-    for (size_t i = 0; i < relay->listener_count; i++) {
-        (void)shutdown(relay->listeners[i].fd, SHUT_RDWR);
-    }
+    close_listeners(relay);
 }
 
 static void on_order(struct relay *relay, bool is_cut)
@@ -208,6 +233,7 @@ static void on_order(struct relay *relay, bool is_cut)
         close_doors(relay);
     }
     relay->is_draining = true;
+    relay->is_cutting = is_cut;
     for_all(relay, is_cut ? exchange_cut : exchange_drain);
     tell_if_drained(relay);
 }
@@ -291,11 +317,16 @@ static int add_listeners(struct relay *relay, const struct relay_init *init)
     if (relay->listeners == NULL) {
         return -ENOMEM;
     }
-    relay->listener_count = init->listener_count;
     for (size_t i = 0; i < init->listener_count; i++) {
+        int fd = fcntl(init->listeners[i], F_DUPFD_CLOEXEC, 0);
+
+        if (fd < 0) {
+            return -errno;
+        }
+        relay->listener_count++;
         relay->listeners[i] = (struct relay_listener){
             .relay = relay,
-            .fd = init->listeners[i],
+            .fd = fd,
             .is_unix = is_unix_listener(init->listeners[i]),
             .is_scgi = i + init->scgi_count >= init->listener_count,
         };
@@ -313,7 +344,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     relay->limit = init->limit;
     relay->log = init->log;
     relay->stats = init->stats;
-    relay->front_limit = init->front_limit;
+    relay->fronts = init->fronts;
     relay->on_drained = init->on_drained;
     relay->owner = init->owner;
     /* Unique among all relays of the builder. */
@@ -367,6 +398,7 @@ int relay_new(struct relay **relay, const struct relay_init *init)
                 *relay = made;
                 return 0;
             }
+            close_listeners(made);
             close_mailboxes(made);
         }
         gate_deinit(&made->gate);
@@ -383,6 +415,7 @@ void relay_free(struct relay *relay)
     relay->is_draining = true;
     relay->drained_told = true;
     stop_accepting(relay);
+    close_listeners(relay);
     for_all(relay, exchange_close);
     while ((link = list_shift(&relay->lingering)) != NULL) {
         worker_free(list_entry(link, struct worker, link));

@@ -34,7 +34,7 @@
 struct relay_listener {
     struct relay *relay;
     struct watch watch;
-    int fd; /* borrowed from the parent process */
+    int fd; /* a duplicate of its own */
     bool is_unix;
     bool is_scgi;
 };
@@ -45,7 +45,7 @@ struct relay_init {
     const struct policy_options *policy; /* NULL: everything may be built */
     const char *version;                 /* what PHP sees as VELOX_SIDECAR */
     unsigned index;                      /* of this relay among all, for ticket numbers */
-    unsigned front_limit;                /* connections from web servers at once */
+    struct limit *fronts;                /* connections from web servers at once, over all relays */
     struct limit *limit;                 /* of connections to PHP-FPM; NULL: none */
     struct builder *builder;             /* may be NULL where nothing is intercepted */
     struct log *log;
@@ -75,7 +75,7 @@ struct relay {
     struct gather gather;
     struct relay_listener *listeners;
     size_t listener_count;
-    unsigned front_limit;
+    struct limit *fronts;
     size_t exchange_count;
     struct list exchanges;
     struct list closed;    /* exchanges to be freed at the end of the turn */
@@ -85,7 +85,9 @@ struct relay {
     struct task reap;
     struct timer accept_pause;
     bool is_accepting;
+    bool is_full; /* accepting rests because the limit of fronts is reached */
     bool is_draining;
+    bool is_cutting; /* shutdown_timeout is over */
     bool drained_told;
     void (*on_drained)(struct relay *relay, void *owner);
     void *owner;

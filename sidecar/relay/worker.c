@@ -15,6 +15,10 @@
 #define WORKER_KEPT_EXTRA ((size_t)1024 * 1024)
 /* Between two attempts while the backlog is full. */
 #define WORKER_RETRY_MS 10
+/* So that one that sends without end does not hold up the exchanges of the thread. */
+#define LINGER_READS_PER_TURN 8
+/* What 0 means for connect_timeout: no limit that anybody would notice. */
+#define UNLIMITED_MS ((uint64_t)365 * 24 * 3600 * 1000)
 
 static void on_worker_timer(struct timer *timer);
 static void on_task(struct task *task);
@@ -157,6 +161,7 @@ static int connected(struct worker *worker)
 static int attempt_begun(struct worker *worker, int progress)
 {
     unsigned ready = progress == 0 ? WATCH_WRITE : 0;
+    uint64_t now_ms;
     int error = watch_start(&worker->watch, worker->relay->loop, worker->fd, ready,
                             on_worker_ready);
 
@@ -169,7 +174,8 @@ static int attempt_begun(struct worker *worker, int progress)
         return connected(worker);
     }
     worker->state = WORKER_CONNECTING;
-    return wait_ms(worker, worker->connect_by_ms - loop_now_ms(worker->relay->loop));
+    now_ms = loop_now_ms(worker->relay->loop);
+    return wait_ms(worker, worker->connect_by_ms > now_ms ? worker->connect_by_ms - now_ms : 0);
 }
 
 static bool is_our_shortage(int error)
@@ -217,8 +223,10 @@ static int try_addresses(struct worker *worker)
 
 int worker_connect(struct worker *worker)
 {
+    uint64_t timeout_ms = worker->relay->options->connect_timeout_ms;
+
     worker->connect_by_ms = loop_now_ms(worker->relay->loop) +
-                            worker->relay->options->connect_timeout_ms;
+                            (timeout_ms == 0 ? UNLIMITED_MS : timeout_ms);
     worker->tried = 0;
     worker->state = WORKER_WAITING;
     timer_stop(&worker->timer);
@@ -272,16 +280,19 @@ static void linger_on(struct worker *worker)
 {
     uint8_t *room = relay_read_buffer(worker->relay);
     struct span output;
-    int result;
+    int result = 1;
 
-    while ((result = relay_receive(&worker->watch, room, RELAY_READ_SIZE, &output)) > 0) {
-        if (drop_output(worker, output)) {
+    for (unsigned reads = 0; result > 0 && reads < LINGER_READS_PER_TURN; reads++) {
+        result = relay_receive(&worker->watch, room, RELAY_READ_SIZE, &output);
+        if (result > 0 && drop_output(worker, output)) {
             worker_free(worker);
             return;
         }
     }
     if (result < 0 || outq_send(&worker->out) != 0) {
         worker_free(worker);
+    } else if (result > 0) {
+        task_defer(&worker->task, worker->relay->loop);
     }
 }
 

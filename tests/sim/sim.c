@@ -130,7 +130,7 @@ static void start_relay(struct sim *sim, unsigned index)
         .options = &sim->relay_options,
         .version = "0.0.1",
         .index = index,
-        .front_limit = sim->front_limit,
+        .fronts = &sim->front_places,
         .limit = sim->relay_options.worker_max_connections > 0 ? &sim->limit : NULL,
         .builder = sim->builder,
         .policy = &sim->build_options.policy,
@@ -176,6 +176,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
     assert_int_equal(builder_new_with_client(&sim->builder, sim->builder_loop, &sim->build_options,
                                              &sim->log, &sim->builder_stats, &sim->velox.client),
                      0);
+    limit_init(&sim->front_places, sim->front_limit);
     limit_init(&sim->limit, (unsigned)sim->relay_options.worker_max_connections);
     for (unsigned i = 0; i < sim->relay_count; i++) {
         start_relay(sim, i);
@@ -482,12 +483,15 @@ static void stop_sidecar(struct sim *sim)
     builder_stop(sim->builder);
     for (unsigned i = 0; i < sim->relay_count; i++) {
         relay_free(sim->relays[i].relay);
-        close(sim->relays[i].listeners[0]);
+        if (sim->relays[i].listeners[0] >= 0) {
+            close(sim->relays[i].listeners[0]);
+        }
         close(sim->relays[i].listeners[1]);
         loop_free(sim->relays[i].loop);
     }
     builder_free(sim->builder);
     loop_free(sim->builder_loop);
+    limit_deinit(&sim->front_places);
     limit_deinit(&sim->limit);
 }
 

@@ -40,6 +40,7 @@ struct sim {
     int fpm_backlog; /* -1: no PHP-FPM listens */
     size_t artifact_size;
 
+    struct limit front_places; /* of which there are front_limit */
     struct limit limit; /* in use where worker_max_connections is set */
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;

@@ -458,6 +458,7 @@ static void three_fronts(struct sim *sim)
 static void play_front_limit(struct sim *sim)
 {
     struct sim_front *fronts[3];
+    unsigned answered = 0;
 
     for (unsigned i = 0; i < 3; i++) {
         fronts[i] = sim_connect(sim);
@@ -465,19 +466,50 @@ static void play_front_limit(struct sim *sim)
     }
     sim_run(sim);
     sim_expect_number(sim_relay_stat(sim, STAT_FRONTS_ACTIVE), 2);
-    for (unsigned i = 0; i < 3; i++) {
-        worker_answer(sim_accept(sim), PAGE);
-        sim_run(sim);
+    for (unsigned i = 0; i < 10; i++) {
+        struct sim_worker *worker = sim_try_accept(sim);
+
+        if (worker != NULL) {
+            sim_run(sim);
+            worker_answer(worker, PAGE);
+            answered++;
+        }
+        sim_pass(sim, 200); /* the third one waits in the backlog until it is looked for */
     }
-    sim_pass(sim, 200); /* where accepting paused for want of memory */
-    for (struct sim_worker *late = sim_try_accept(sim); late != NULL; late = sim_try_accept(sim)) {
-        sim_run(sim);
-        worker_answer(late, PAGE);
-        sim_run(sim);
-    }
+    sim_expect_number(answered, 3);
     for (unsigned i = 0; i < 3; i++) {
         expect_answer(fronts[i], PAGE);
     }
+}
+
+static void one_front_two_relays(struct sim *sim)
+{
+    sim->front_limit = 1;
+    sim->relay_count = 2;
+}
+
+/* The place becomes free in another thread than the one that lacks it. */
+static void play_front_limit_of_two(struct sim *sim)
+{
+    struct sim_front *first = sim_connect_to(sim, 0);
+    struct sim_front *second;
+    struct sim_worker *worker;
+
+    front_get(first, false);
+    worker = sim_accept(sim);
+    second = sim_connect_to(sim, 1);
+    front_get(second, false);
+    sim_run(sim);
+    worker_answer(worker, PAGE);
+    sim_run(sim);
+    expect_answer(first, PAGE);
+    stream_close(&first->stream);
+    sim_pass(sim, 200);
+    worker = sim_try_accept(sim);
+    sim_run(sim);
+    worker_answer(worker, PAGE);
+    sim_pass(sim, 200);
+    expect_answer(second, PAGE);
 }
 
 static const struct scenario scenarios[] = {
@@ -502,6 +534,7 @@ static const struct scenario scenarios[] = {
     { "an answer before the end of the body", NULL, play_early_answer, 0 },
     { "the same on a kept connection", NULL, play_early_answer_kept, 0 },
     { "more connections than the limit", three_fronts, play_front_limit, 0 },
+    { "the limit over two relays", one_front_two_relays, play_front_limit_of_two, 0 },
 };
 
 int main(void)

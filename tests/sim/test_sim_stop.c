@@ -9,6 +9,7 @@
 #include "tests/sim/sim.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 static bool is_drained(const struct sim *sim)
 {
@@ -100,6 +101,9 @@ static void play_late(struct sim *sim)
     front_get(front, true);
     sim_run(sim);
     sim_drain(sim);
+    /* The parent's descriptor; the relay must not hold another. */
+    close(sim->relays[0].listeners[0]);
+    sim->relays[0].listeners[0] = -1;
     snprintf(text, sizeof(text), "unix:%s/front0", sim->folder);
     assert_int_equal(sock_address_parse(text, &address), 0);
     assert_true(sock_connect(&address, &fd) < 0); /* refused, as by a server that is down */
@@ -238,7 +242,60 @@ static void play_two(struct sim *sim)
     assert_true(sim->relays[0].is_drained);
 }
 
+static int start_another(struct sim *sim, struct loop *loop, struct builder **builder,
+                         struct relay **relay)
+{
+    struct relay_init init = {
+        .loop = loop,
+        .options = &sim->relay_options,
+        .policy = &sim->build_options.policy,
+        .version = "0.0.1",
+        .index = 1,
+        .fronts = &sim->front_places,
+        .log = &sim->log,
+        .stats = &sim->relays[1].stats,
+        .listeners = sim->relays[0].listeners,
+        .listener_count = 2,
+        .scgi_count = 1,
+    };
+    int error = builder_new_with_client(builder, loop, &sim->build_options, &sim->log,
+                                        &sim->builder_stats, &sim->velox.client);
+
+    if (error != 0) {
+        return error;
+    }
+    init.builder = *builder;
+    error = relay_new(relay, &init);
+    if (error != 0) {
+        builder_stop(*builder);
+        builder_free(*builder);
+    }
+    return error;
+}
+
+/* A builder and a relay that are never used, or never come to be. */
+static void play_start(struct sim *sim)
+{
+    struct builder *builder;
+    struct relay *relay;
+    struct loop *loop;
+    int error;
+
+    assert_int_equal(loop_new(&loop), 0);
+    faults_run(true);
+    error = start_another(sim, loop, &builder, &relay);
+    faults_run(false);
+    assert_int_equal(error != 0, faults_have_struck());
+    if (error == 0) {
+        builder_stop(builder);
+        relay_free(relay);
+        builder_free(builder);
+    }
+    loop_free(loop);
+}
+
 static const struct scenario scenarios[] = {
+    { "a start that fails leaves nothing", NULL, play_start, 0 },
     { "nobody is there", NULL, play_nothing, 0 },
     { "idle connections are closed", NULL, play_idle, 0 },
     { "a running answer is finished", NULL, play_running, 0 },
