@@ -20,6 +20,8 @@
 #define SIM_FRONTS_MAX 512
 #define SIM_WORKERS_MAX 512
 #define SIM_FILLERS_MAX 32
+/* More than a socket takes for a front that does not read (2 MiB, sidecar/relay/deliver.c). */
+#define SIM_UNSENDABLE 3000001
 
 struct sim_relay {
     struct loop *loop;

@@ -102,7 +102,7 @@ static void play_stderr(struct sim *sim)
 /* Far more than any socket buffer takes. */
 static void large_artifact(struct sim *sim)
 {
-    sim->artifact_size = 5 * 1000 * 1000 + 3;
+    sim->artifact_size = SIM_UNSENDABLE;
     sim->relay_options.chunk_size = 100000;
 }
 
@@ -132,7 +132,7 @@ static void play_truncated(struct sim *sim)
     sim_velox_step(&sim->velox, &step);
     front->stream.is_stalled = true;
     sim_begin_build(sim, front, true);
-    assert_int_equal(truncate(sim->artifact_path, 3000000), 0);
+    assert_int_equal(truncate(sim->artifact_path, SIM_UNSENDABLE - 100000), 0);
     front->stream.is_stalled = false;
     sim_run(sim);
     sim_expect(front->stream.has_ended);
@@ -255,7 +255,7 @@ static void play_attempts_used(struct sim *sim)
 
 static void many_attempts(struct sim *sim)
 {
-    sim->build_options.retry.max_attempts = 100;
+    sim->build_options.retry.max_attempts = 30;
     sim->build_options.retry.jitter = 0.5;
     sim->build_options.build_timeout_ms = 3600000;
 }
@@ -270,7 +270,7 @@ static void play_jitter(struct sim *sim)
     sim_begin_build(sim, front, true);
     sim_pass(sim, 3600000);
     expect_failure(front, 502, "velox_unavailable");
-    sim_expect_number(sim->velox.post_count, 100);
+    sim_expect_number(sim->velox.post_count, 30);
     for (size_t i = 1; i < sim->velox.post_count; i++) {
         uint64_t waited_ms = sim->velox.posts[i].at_ms - sim->velox.posts[i - 1].at_ms;
 

@@ -32,7 +32,6 @@ enum way {
 };
 
 #define LEAVE(place, way) ((way)*PLACES + (place))
-#define DELIVERED 5000003
 
 static enum place place_of(const struct sim *sim)
 {
@@ -46,7 +45,7 @@ static enum way way_of(const struct sim *sim)
 
 static void adjust(struct sim *sim)
 {
-    sim->artifact_size = DELIVERED;
+    sim->artifact_size = SIM_UNSENDABLE;
 }
 
 static void adjust_for_connect(struct sim *sim)

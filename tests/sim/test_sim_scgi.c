@@ -154,7 +154,7 @@ static void play_death(struct sim *sim)
 
 static void large_artifact(struct sim *sim)
 {
-    sim->artifact_size = 3000001;
+    sim->artifact_size = SIM_UNSENDABLE;
 }
 
 /* Half the file, then the end: the web server sees it by Content-Length. */

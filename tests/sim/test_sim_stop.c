@@ -130,7 +130,7 @@ static void play_build(struct sim *sim)
 
 static void large_artifact(struct sim *sim)
 {
-    sim->artifact_size = 5000001;
+    sim->artifact_size = SIM_UNSENDABLE;
 }
 
 static void play_cut(struct sim *sim)

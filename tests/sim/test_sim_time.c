@@ -243,7 +243,7 @@ static void play_queue(struct sim *sim)
 static void with_stall_timeout(struct sim *sim)
 {
     sim->relay_options.stall_timeout_ms = 4000;
-    sim->artifact_size = 5000000;
+    sim->artifact_size = SIM_UNSENDABLE;
 }
 
 static bool is_cut_in_time(const struct sim *sim)
