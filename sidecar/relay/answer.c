@@ -161,30 +161,65 @@ static int append_build_facts(const struct answer_artifact *answer, struct buf *
                       (unsigned)((answer->duration_ms + 50) % 1000 / 100));
 }
 
-static int append_entity(const struct artifact *artifact, struct buf *out)
+void answer_entity(const struct artifact *artifact, struct condition_entity *entity)
 {
     unsigned long long modified_ns = (unsigned long long)artifact->modified.tv_sec * 1000000000u +
                                      (unsigned long long)artifact->modified.tv_nsec;
-    int error = buf_printf(out,
-                           "Status: 200 OK\r\n"
-                           "Content-Type: application/octet-stream\r\n"
-                           "Content-Length: %llu\r\n"
-                           "ETag: \"%llx-%llx\"\r\n",
-                           (unsigned long long)artifact->size_bytes, modified_ns,
-                           (unsigned long long)artifact->size_bytes);
 
+    (void)snprintf(entity->etag, sizeof(entity->etag), "\"%llx-%llx\"", modified_ns,
+                   (unsigned long long)artifact->size_bytes);
+    entity->modified = artifact->modified.tv_sec;
+    entity->size_bytes = artifact->size_bytes;
+}
+
+/* The status, and how much of the file follows. */
+static int append_extent(const struct answer_artifact *answer, struct buf *out)
+{
+    static const char type[] = "Content-Type: application/octet-stream\r\n";
+    unsigned long long size = answer->artifact->size_bytes;
+    unsigned long long first = answer->part.first;
+    unsigned long long end = answer->part.end;
+
+    switch (answer->part.status) {
+    case 206:
+        return buf_printf(out,
+                          "Status: 206 Partial Content\r\n%sContent-Length: %llu\r\n"
+                          "Content-Range: bytes %llu-%llu/%llu\r\n",
+                          type, end - first, first, end - 1, size);
+    case 304:
+        return buf_append_string(out, "Status: 304 Not Modified\r\n");
+    case 416:
+        return buf_printf(out,
+                          "Status: 416 Range Not Satisfiable\r\nContent-Length: 0\r\n"
+                          "Content-Range: bytes */%llu\r\n",
+                          size);
+    default:
+        return buf_printf(out, "Status: 200 OK\r\n%sContent-Length: %llu\r\n", type, size);
+    }
+}
+
+static int append_entity(const struct answer_artifact *answer, struct buf *out)
+{
+    struct condition_entity entity;
+    int error = append_extent(answer, out);
+
+    answer_entity(answer->artifact, &entity);
     if (error == 0) {
-        error = append_date("Last-Modified", artifact->modified.tv_sec, out);
+        error = buf_printf(out, "ETag: %s\r\n", entity.etag);
+    }
+    if (error == 0) {
+        error = append_date("Last-Modified", entity.modified, out);
     }
     return error != 0 ? error : buf_append_string(out, "Accept-Ranges: bytes\r\n");
 }
 
 int answer_artifact_head(const struct answer_artifact *answer, struct buf *out)
 {
+    bool has_content = answer->part.status != 304 && answer->part.status != 416;
     bool php_has_disposition = has_header(answer->php_head, "Content-Disposition");
-    int error = append_entity(answer->artifact, out);
+    int error = append_entity(answer, out);
 
-    if (error == 0 && !php_has_disposition) {
+    if (error == 0 && has_content && !php_has_disposition) {
         error = append_disposition(answer, out);
     }
     if (error == 0) {

@@ -9,6 +9,7 @@
 
 #include "sidecar/base/failure.h"
 #include "sidecar/build/artifact.h"
+#include "sidecar/relay/condition.h"
 #include "sidecar/base/buf.h"
 
 struct answer_artifact {
@@ -18,9 +19,13 @@ struct answer_artifact {
     const char *os; /* both empty without a target_platform */
     const char *arch;
     bool from_cache;
-    uint64_t duration_ms; /* of the build, on a miss */
-    uint64_t cache_age_s; /* on a hit */
+    uint64_t duration_ms;          /* of the build, on a miss */
+    uint64_t cache_age_s;          /* on a hit */
+    struct condition_verdict part; /* status 0: all of it */
 };
+
+/* What identifies the file for conditional requests: its time in nanoseconds and its size. */
+void answer_entity(const struct artifact *artifact, struct condition_entity *entity);
 
 /* 0, -ENOMEM or -ENOBUFS. */
 int answer_artifact_head(const struct answer_artifact *answer, struct buf *out);

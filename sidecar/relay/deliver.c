@@ -23,13 +23,16 @@
 #define LARGE_RECORD 61440
 #define SMALL_RECORD 32768
 
-void deliver_start(struct delivery *delivery, struct artifact artifact, struct front *front)
+void deliver_start(struct delivery *delivery, struct artifact artifact, uint64_t first,
+                   uint64_t end, struct front *front)
 {
     int granted = sock_raise_send_buffer(front->fd, SEND_BUFFER_BYTES);
 
     *delivery = (struct delivery){
         .artifact = artifact,
-        .end = artifact.size_bytes,
+        .first = first,
+        .offset = first,
+        .end = end,
         .record_size = granted >= LARGE_SEND_BUFFER ? LARGE_RECORD : SMALL_RECORD,
         .started_ns = clock_monotonic_ns(),
     };

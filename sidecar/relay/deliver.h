@@ -20,6 +20,7 @@ enum deliver_result {
 
 struct delivery {
     struct artifact artifact; /* owned */
+    uint64_t first;           /* byte that was sent first */
     uint64_t offset;          /* next byte to be sent */
     uint64_t end;
     size_t record_size; /* content of a full record */
@@ -27,9 +28,10 @@ struct delivery {
     int error; /* with DELIVER_TRUNCATED; 0: it was short */
 };
 
-/* Takes the artifact. Raises the connection's send buffer, and chooses the record size by what the
+/* Takes the artifact, of which the bytes from first to before end are sent. Raises the connection's send buffer, and chooses the record size by what the
  * system granted. */
-void deliver_start(struct delivery *delivery, struct artifact artifact, struct front *front);
+void deliver_start(struct delivery *delivery, struct artifact artifact, uint64_t first,
+                   uint64_t end, struct front *front);
 void deliver_stop(struct delivery *delivery);
 
 /*

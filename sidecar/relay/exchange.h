@@ -69,6 +69,7 @@ struct request {
     char build_id[BUILD_REQUEST_ID_MAX + 1];
     char os[BUILD_REQUEST_NAME_MAX + 1];
     char arch[BUILD_REQUEST_NAME_MAX + 1];
+    struct buf conditions; /* of a GET: headers of conditional and range requests, as pairs */
     struct delivery delivery;
 };
 

@@ -32,6 +32,7 @@ static void wait_for_build(struct exchange *exchange)
 
     exchange_change_state(exchange, EXCHANGE_BUILD);
     capture_deinit(&request->capture);
+    (void)condition_collect(buf_span(&exchange->front.params), &request->conditions);
     buf_clear(&exchange->front.params);
     if (exchange->worker != NULL) {
         worker_set_timeout(exchange->worker, exchange->relay->options->finish_timeout_ms);
@@ -165,7 +166,18 @@ void exchange_forget_ticket(struct exchange *exchange)
     request->ticket = 0;
 }
 
-static int queue_head(struct exchange *exchange, const struct build_result *result)
+/* All of the file, a part of it, or the news that the client has it. */
+static struct condition_verdict judge(const struct request *request,
+                                      const struct artifact *artifact)
+{
+    struct condition_entity entity;
+
+    answer_entity(artifact, &entity);
+    return condition_judge(buf_span(&request->conditions), &entity);
+}
+
+static int queue_head(struct exchange *exchange, const struct build_result *result,
+                      struct condition_verdict part)
 {
     struct request *request = exchange->request;
     struct answer_artifact answer = {
@@ -177,6 +189,7 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
         .from_cache = result->from_cache,
         .duration_ms = result->duration_ms,
         .cache_age_s = result->cache_age_s,
+        .part = part,
     };
     struct buf head;
     int error;
@@ -193,7 +206,8 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
 static void start_delivery(struct exchange *exchange, struct build_result *result)
 {
     struct request *request = exchange->request;
-    int error = queue_head(exchange, result);
+    struct condition_verdict part = judge(request, &result->artifact);
+    int error = queue_head(exchange, result, part);
 
     if (error == -EPIPE) {
         return; /* closed */
@@ -206,7 +220,7 @@ static void start_delivery(struct exchange *exchange, struct build_result *resul
     exchange_change_state(exchange, EXCHANGE_DELIVER);
     request->head_is_out = true;
     buf_clear(&request->head);
-    deliver_start(&request->delivery, result->artifact, &exchange->front);
+    deliver_start(&request->delivery, result->artifact, part.first, part.end, &exchange->front);
     result->artifact.fd = -1;
     task_defer(&exchange->task, exchange->relay->loop);
 }
@@ -229,7 +243,7 @@ static void log_sent(const struct exchange *exchange)
 
     log_info(exchange->relay->log, "artifact sent",
              log_str("request_id", exchange->request->build_id),
-             log_uint("bytes", delivery->offset),
+             log_uint("bytes", delivery->offset - delivery->first),
              log_uint("duration_ms", (clock_monotonic_ns() - delivery->started_ns) / 1000000));
 }
 
@@ -279,7 +293,7 @@ void exchange_process_delivery(struct exchange *exchange)
     before = delivery->offset;
     result = deliver_send(delivery, &exchange->front, exchange->relay->options->chunk_size);
     stats_add(exchange->relay->stats, STAT_ARTIFACT_BYTES, delivery->offset - before);
-    if (before == 0 && delivery->offset > 0) {
+    if (before == delivery->first && delivery->offset > before) {
         stats_observe_ns(exchange->relay->stats, STAT_STREAM_TTFB,
                          clock_monotonic_ns() - delivery->started_ns);
     }

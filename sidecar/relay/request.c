@@ -13,6 +13,8 @@
 /* PHP-FPM resets the connection where one pair does not fit a record; this is the round figure
  * below that we promise to pass on. */
 #define PAIR_MAX 65000
+/* Longer ones may be ignored: RFC 9110 leaves it to the server whether it looks at them. */
+#define CONDITIONS_MAX 8192
 
 struct request *request_new(const struct relay *relay)
 {
@@ -24,6 +26,7 @@ struct request *request_new(const struct relay *relay)
     spool_init(&request->spool, relay->options->spool_directory, relay->options->max_spooled_body);
     cgi_scan_init(&request->scan);
     buf_init(&request->head, relay->options->max_response_head);
+    buf_init(&request->conditions, CONDITIONS_MAX);
     list_init(&request->ticket_link);
     request->delivery.artifact.fd = -1;
     return request;
@@ -38,6 +41,7 @@ void request_free(struct request *request)
     spool_deinit(&request->spool);
     capture_deinit(&request->capture);
     buf_deinit(&request->head);
+    buf_deinit(&request->conditions);
     deliver_stop(&request->delivery);
     bulk_close(&request->bulk);
     free(request);

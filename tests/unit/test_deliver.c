@@ -96,7 +96,7 @@ static void start(struct scene *scene, size_t size)
     }
     artifact.fd = open(scene->path, O_RDONLY | O_CLOEXEC);
     assert_true(artifact.fd >= 0);
-    deliver_start(&scene->delivery, artifact, &scene->front);
+    deliver_start(&scene->delivery, artifact, 0, artifact.size_bytes, &scene->front);
 }
 
 static void make_send_buffer_tiny(struct scene *scene)
