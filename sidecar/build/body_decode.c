@@ -130,10 +130,11 @@ int body_decode_next(struct body_decode *decode, struct span *input, struct buf 
         result = buf_append_span(out, span_take(input, out->max - buf_length(out)));
         return result == 0 && input->len > 0 ? -EFBIG : result;
     }
-    while (input->len > 0 && result >= 0) {
+    while (input->len > 0 && result >= 0 && !decode->ended) {
         if (decode->complete) {
             if (decode->encoding != BODY_GZIP || input->ptr[0] != 0x1f) {
-                break; /* padding, as some writers leave it */
+                decode->ended = true; /* padding, as some writers leave it */
+                break;
             }
             inflateReset(&decode->stream);
             decode->complete = false;

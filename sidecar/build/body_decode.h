@@ -17,6 +17,7 @@ struct body_decode {
     enum body_encoding encoding;
     bool started;  /* the stream below is initialised */
     bool complete; /* what came so far is a whole stream */
+    bool ended;    /* and something else came behind it, so all that follows is dropped */
     z_stream stream;
 };
 

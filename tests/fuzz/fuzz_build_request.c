@@ -2,13 +2,16 @@
 /*
  * Build requests. What the strict scanner accepts, cJSON must be able to parse; what is accepted as
  * a build request differs from what Velox gets by nothing but a request_id that was put in; and the
- * end of the value is found at the same place however the bytes come in.
+ * end of the value is found at the same place however the bytes come in. [policy] can judge whatever
+ * is accepted.
  */
 #include <cjson/cJSON.h>
+#include <errno.h>
 
 #include "sidecar/build/build_key.h"
 #include "sidecar/build/build_request.h"
 #include "sidecar/build/json_scan.h"
+#include "sidecar/build/policy.h"
 #include "tests/unit/cuts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
@@ -78,6 +81,24 @@ static void check_key(struct span text)
     buf_deinit(&twice);
 }
 
+/* What is accepted can be judged. */
+static void check_policy(const struct build_request *request)
+{
+    static char module[] = "*a*";
+    static char platform[] = "linux/*";
+    static char *modules[] = { module };
+    static char *platforms[] = { platform };
+    const struct policy_options strict = { .allow_modules = { .items = modules, .count = 1 },
+                                           .allow_platforms = { .items = platforms, .count = 1 },
+                                           .max_plugins = 3 };
+    const struct policy_options open = { .allow_replaces = true, .max_plugins = UINT32_MAX };
+    char message[POLICY_MESSAGE_SIZE] = "";
+    int result = policy_check(&strict, request, message);
+
+    CUTS_CHECK(result == 0 || (result == -EPERM && message[0] != '\0'));
+    CUTS_CHECK(policy_check(&open, request, message) == 0);
+}
+
 static void check_request(struct span text)
 {
     struct build_request first, second;
@@ -96,6 +117,7 @@ static void check_request(struct span text)
     CUTS_CHECK(strcmp(first.id, second.id) == 0);
     CUTS_CHECK(memcmp(first.key, second.key, sizeof(first.key)) == 0);
     check_key(body);
+    check_policy(&first);
     build_request_deinit(&first);
     build_request_deinit(&second);
 }

@@ -77,6 +77,12 @@ static const struct {
     const char *refusal; /* a part of the message; NULL: it may be built */
 } cases[] = {
     { "no rules", { .max_plugins = 0 }, ONE("example.org/x"), NULL },
+    /* cJSON, which build_request.c uses, cannot read numbers longer than 63 characters. */
+    { "a long number",
+      { .deny_modules = { "x" } },
+      WITH(PLUGINS(PLUGIN("a")) ",\"n\":1234567890123456789012345678901234567890"
+                                "12345678901234567890123456789012345678901234567890"),
+      NULL },
     { "no plugins", { .max_plugins = 1, .allow_modules = { "a" } }, WITH(PLUGINS("")), NULL },
 
     { "denied", { .deny_modules = { "a", "b" } }, ONE("b"), "The module b may not" },
