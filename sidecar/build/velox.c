@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "sidecar/base/buf.h"
 #include "sidecar/build/curl_loop.h"
@@ -51,7 +52,7 @@ struct velox_call {
     bool is_cut;           /* curl wanted to post once more, on another connection */
     bool head_is_complete; /* the blank line has come */
     bool too_large;
-    bool no_memory;
+    bool no_memory;                 /* or no descriptors */
     struct curl_slist first_header; /* Connect-Timeout-Ms, in front of velox->headers */
     char first_header_text[HEADER_SIZE];
     char error[CURL_ERROR_SIZE];
@@ -70,7 +71,7 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
 {
     curl_off_t connect_us = 0;
 
-    if (call->no_memory) {
+    if (code != CURLE_OK && call->no_memory) {
         return VELOX_OUT_OF_MEMORY;
     }
     if (call->too_large) {
@@ -84,6 +85,7 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
         /* To curl a connection that ends within the head is an answer with an empty body. */
         return call->head_is_complete ? VELOX_ANSWERED : VELOX_CUT;
     case CURLE_OUT_OF_MEMORY:
+    case CURLE_ABORTED_BY_CALLBACK: /* a socket that could not be watched */
         return VELOX_OUT_OF_MEMORY;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_CONNECT:
@@ -189,6 +191,22 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *call_point
         call->head_is_complete = false;
     }
     return length;
+}
+
+/* To curl a socket that it does not get is a server that cannot be reached. */
+static curl_socket_t on_open_socket(void *call_pointer, curlsocktype purpose,
+                                    struct curl_sockaddr *address)
+{
+    struct velox_call *call = call_pointer;
+    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+
+    (void)purpose;
+    if (fd < 0) {
+        call->no_memory |= errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+                           errno == ENOMEM;
+        return CURL_SOCKET_BAD;
+    }
+    return fd;
 }
 
 #if LIBCURL_VERSION_NUM >= 0x075000
@@ -308,6 +326,8 @@ static bool set_request(struct velox_call *call, struct span body, uint64_t time
            set_pointer(easy, CURLOPT_HEADERDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
            set_pointer(easy, CURLOPT_WRITEDATA, call) &&
+           curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket) == CURLE_OK &&
+           set_pointer(easy, CURLOPT_OPENSOCKETDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, curl_loop_close_socket) ==
                CURLE_OK &&
            set_pointer(easy, CURLOPT_CLOSESOCKETDATA, &call->velox->curl_loop);

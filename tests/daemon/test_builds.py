@@ -348,6 +348,15 @@ def test_a_velox_that_was_started_again_is_not_noticed(start):
     assert not stack.sidecar.log("build retry")
 
 
+def test_the_wait_for_velox_is_kept_alive(stack):
+    """A firewall that forgets the connection, or a host that dies, would go unnoticed for minutes."""
+    stack.php_asks_for_build()
+    port = stack.velox.accept().connection.getpeername()[1]
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table if line.split()[1].endswith(f":{port:04X}")]
+    assert [row[5].split(":")[0] for row in rows] == ["02"], rows  # the keepalive timer
+
+
 # ---- everybody leaves -------------------------------------------------------------------------------
 
 def test_nothing_is_left_of_500_clients_who_leave_at_random_moments(start, standin, folder):

@@ -18,6 +18,7 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -476,6 +477,25 @@ static void test_refused(void **state)
     assert_true(scene->got.detail.len > 0);
 }
 
+/* The server is there, but no socket to reach it by. */
+static void test_out_of_descriptors(void **state)
+{
+    struct scene *scene = *state;
+    struct rlimit limit;
+    struct rlimit none;
+
+    serve_answer(scene, KEPT_ANSWER);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0; /* what is open stays open */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    call_and_wait(scene, 3000);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(scene->got.outcome, VELOX_NO_MEMORY);
+    call_and_wait(scene, 3000);
+    assert_int_equal(scene->got.outcome, VELOX_BUILT);
+}
+
 static void test_no_such_socket(void **state)
 {
     struct scene *scene = *state;
@@ -619,6 +639,7 @@ int main(void)
         SCENE(test_json_cut_short),
         SCENE(test_timeout),
         SCENE(test_refused),
+        SCENE(test_out_of_descriptors),
         SCENE(test_no_such_socket),
         SCENE(test_cancel),
         SCENE(test_answer_too_long),
