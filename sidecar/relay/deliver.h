@@ -28,8 +28,8 @@ struct delivery {
     int error; /* with DELIVER_TRUNCATED; 0: it was short */
 };
 
-/* Takes the artifact, of which the bytes from first to before end are sent. Raises the connection's send buffer, and chooses the record size by what the
- * system granted. */
+/* Takes the artifact, of which the bytes from first to before end are sent. Raises the connection's
+ * send buffer, and chooses the record size by what the system granted. */
 void deliver_start(struct delivery *delivery, struct artifact artifact, uint64_t first,
                    uint64_t end, struct front *front);
 void deliver_stop(struct delivery *delivery);

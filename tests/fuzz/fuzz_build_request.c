@@ -2,8 +2,8 @@
 /*
  * Build requests. What the strict scanner accepts, cJSON must be able to parse; what is accepted as
  * a build request differs from what Velox gets by nothing but a request_id that was put in; and the
- * end of the value is found at the same place however the bytes come in. [policy] can judge whatever
- * is accepted.
+ * end of the value is found at the same place however the bytes come in. [policy] can judge
+ * whatever is accepted.
  */
 #include <cjson/cJSON.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Setting up, running and ending a simulated sidecar. It must never let time pass while anything can
- * still happen, nor let a failed allocation hit the scripts themselves.
+ * Setting up, running and ending a simulated sidecar. It must never let time pass while anything
+ * can still happen, nor let a failed allocation hit the scripts themselves.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -462,8 +462,7 @@ static void free_peers(struct sim *sim)
 
 static void remove_files(struct sim *sim)
 {
-    static const char *const names[] = { "rr",     "fpm0",  "front0",
-                                         "front1", "scgi0", "scgi1" };
+    static const char *const names[] = { "rr", "fpm0", "front0", "front1", "scgi0", "scgi1" };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char path[100];

@@ -43,7 +43,7 @@ struct sim {
     size_t artifact_size;
 
     struct limit front_places; /* of which there are front_limit */
-    struct limit limit; /* in use where worker_max_connections is set */
+    struct limit limit;        /* in use where worker_max_connections is set */
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;
     struct builder *builder;
@@ -105,8 +105,8 @@ struct sim_front *sim_connect_to(struct sim *sim, unsigned relay);
 struct sim_front *sim_connect_scgi(struct sim *sim);
 /* Without letting the relay accept it yet. */
 struct sim_front *sim_open(struct sim *sim, unsigned relay);
-/* The next connection that PHP-FPM's listener holds. NULL, and a failed test where no allocation has
- * failed, if there is none. */
+/* The next connection that PHP-FPM's listener holds. NULL, and a failed test where no allocation
+ * has failed, if there is none. */
 struct sim_worker *sim_accept(struct sim *sim);
 /* The same, and NULL is no failure. */
 struct sim_worker *sim_try_accept(struct sim *sim);
@@ -139,8 +139,8 @@ uint64_t sim_builder_stat(const struct sim *sim, enum statistic statistic);
     } while (0)
 
 /*
- * What a front has got. Where an allocation has failed, a 503 or a closed connection will do too, but
- * nothing else, and an answer that never comes will not.
+ * What a front has got. Where an allocation has failed, a 503 or a closed connection will do too,
+ * but nothing else, and an answer that never comes will not.
  */
 void expect_answer(const struct sim_front *front, const char *stdout_content);
 void expect_answer_span(const struct sim_front *front, struct span stdout_content);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* PHP-FPM that cannot be reached, is busy, or dies: at every stage, on fresh and served connections. */
+/* PHP-FPM that cannot be reached, is busy, or dies: at every stage, on fresh and served
+ * connections. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -36,7 +36,8 @@ static const char usage[] =
     "A build request may carry \"standin\": {\n"
     "  \"delay_ms\": N, \"size\": N, \"sparse\": true, \"status\": N, \"body\": \"raw answer\",\n"
     "  \"content_type\": \"...\", \"retry_after\": \"...\", \"path\": \"verbatim\", \"times\": N,\n"
-    "  \"behaviour\": \"ok|hang|cut_before|cut_mid|slow|no_path|empty|success_true|success_false\" }\n"
+    "  \"behaviour\": \"ok|hang|cut_before|cut_mid|slow|no_path|empty|success_true|\n"
+    "                success_false\" }\n"
     "`times`: only the first N posts with the same request_id; those that follow are `ok`.\n";
 
 static void die(const char *what)
