@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,8 +127,13 @@ static void *serve(void *scene_pointer)
     struct scene *scene = scene_pointer;
     int fd;
 
-    while ((fd = accept4(scene->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+    while ((fd = accept4(scene->listen_fd, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == EMFILE) {
         unsigned left = scene->per_connection < 1 ? 1 : scene->per_connection;
+
+        if (fd < 0) {
+            sched_yield(); /* test_out_of_descriptors is at work */
+            continue;
+        }
 
         scene->connections++;
         while (left-- > 0 && read_request(scene, fd) && scene->requests != scene->unanswered) {
