@@ -409,6 +409,7 @@ void build_start(struct build *build)
     bool host = request->os[0] == '\0';
 
     build->was_started = true;
+    build->started_ms = loop_now_ms(build->services->loop);
     log_some(build, LOG_INFO, "build started",
              (const struct log_field[]){
                  log_str("request_id", request->id),

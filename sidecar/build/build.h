@@ -55,6 +55,7 @@ struct build {
     struct timer retry;
     struct task end;
     uint64_t submitted_ms; /* loop time */
+    uint64_t started_ms;   /* likewise; with was_started */
     unsigned attempts;
     unsigned timeouts; /* of these attempts, how many timed out */
     size_t server;

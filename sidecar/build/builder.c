@@ -32,7 +32,7 @@ struct builder {
     struct list running;
     size_t running_count;
     struct failed_builds failed;
-    uint64_t average_ms; /* of builds that were ready; 0: none yet */
+    uint64_t average_ms; /* of builds that were ready, from start to end; 0: none yet */
 };
 
 struct order {
@@ -213,19 +213,24 @@ static void build_drop(struct builder *builder, struct build *build)
     }
 }
 
+/* Without the wait for a place, which would be counted twice. */
+static void observe_time(struct builder *builder, uint64_t time_ms)
+{
+    uint64_t average_ms = builder->average_ms;
+
+    builder->average_ms = average_ms == 0
+                              ? time_ms
+                              : (average_ms * (AVERAGE_WEIGHT - 1) + time_ms) / AVERAGE_WEIGHT;
+}
+
 static void count_end(struct builder *builder, const struct build *build)
 {
     struct stats *stats = builder->services.stats;
 
     if (build->state == BUILD_READY) {
-        uint64_t average_ms = builder->average_ms;
-
         stats_count(stats, STAT_BUILDS_SUCCESS);
         stats_observe_ns(stats, STAT_BUILD_DURATION, build->duration_ms * 1000000);
-        builder->average_ms = average_ms == 0
-                                  ? build->duration_ms
-                                  : (average_ms * (AVERAGE_WEIGHT - 1) + build->duration_ms) /
-                                        AVERAGE_WEIGHT;
+        observe_time(builder, loop_now_ms(builder->services.loop) - build->started_ms);
     } else {
         stats_count(stats,
                     build->failure == FAILURE_TIMEOUT ? STAT_BUILDS_TIMEOUT : STAT_BUILDS_ERROR);
