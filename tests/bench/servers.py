@@ -151,6 +151,11 @@ class Server:
         self.listen = str(listen)
         self.pids = []
 
+    def pin(self, cpu):
+        for pid in self.pids:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(task), {cpu})
+
     def cpu_seconds(self):
         return sum(thread_seconds(pid) for pid in self.pids)
 
