@@ -19,7 +19,14 @@ struct members {
     struct span message;
 };
 
-enum content { CONTENT_EMPTY, CONTENT_OBJECT, CONTENT_CUT_SHORT, CONTENT_OTHER, CONTENT_NO_MEMORY };
+enum content {
+    CONTENT_EMPTY,
+    CONTENT_OBJECT,
+    CONTENT_NO_OBJECT, /* JSON, though */
+    CONTENT_CUT_SHORT,
+    CONTENT_NO_JSON,
+    CONTENT_NO_MEMORY,
+};
 
 struct code_rule {
     const char *code;
@@ -112,7 +119,7 @@ static enum content read_content(struct span body, struct buf *text, struct memb
 
     if (json_scan(body, JSON_ALLOW_NUL, &value, &error) == 0) {
         if (value.type != JSON_OBJECT) {
-            return CONTENT_OTHER;
+            return CONTENT_NO_OBJECT;
         }
         /* Reserved at once: the spans point into it, so it must not move. */
         buf_init(text, body.len + ANSWER_OWN_TEXT_MAX);
@@ -130,7 +137,8 @@ static enum content read_content(struct span body, struct buf *text, struct memb
     if (body.len == 0) {
         return CONTENT_EMPTY;
     }
-    return error.fault == JSON_TRUNCATED && body.ptr[0] == '{' ? CONTENT_CUT_SHORT : CONTENT_OTHER;
+    return error.fault == JSON_TRUNCATED && body.ptr[0] == '{' ? CONTENT_CUT_SHORT
+                                                               : CONTENT_NO_JSON;
 }
 
 static void decide(struct velox_answer *answer, enum velox_outcome outcome, const char *message)
@@ -211,7 +219,7 @@ static void decide_by_status(struct velox_answer *answer, enum content content, 
     } else if (content == CONTENT_CUT_SHORT) {
         decide_retry(answer, VELOX_RETRY_CUT, "");
         say_status(answer, text, "with JSON that ends in the middle");
-    } else if (answer->status >= 500 && content != CONTENT_OBJECT) {
+    } else if (answer->status >= 500 && content != CONTENT_OBJECT && content != CONTENT_NO_OBJECT) {
         decide_retry(answer, VELOX_RETRY_HTTP_STATUS, "");
         say_status(answer, text, "with a body that is no JSON");
     } else {

@@ -82,7 +82,9 @@ static const struct {
     { 503, "{\"path\":\"/a\"}", VELOX_RETRY, VELOX_RETRY_HTTP_STATUS, false, "HTTP 503" },
     { 500, "<html>", VELOX_RETRY, VELOX_RETRY_HTTP_STATUS, false, "HTTP 500" },
     { 500, "", VELOX_RETRY, VELOX_RETRY_HTTP_STATUS, false, "HTTP 500" },
-    { 501, "[]", VELOX_RETRY, VELOX_RETRY_HTTP_STATUS, false, "HTTP 501" },
+    { 501, "html", VELOX_RETRY, VELOX_RETRY_HTTP_STATUS, false, "HTTP 501" },
+    { 501, "[]", VELOX_UNUSABLE, 0, false, "HTTP 501" },
+    { 500, " \"text\" ", VELOX_UNUSABLE, 0, false, "HTTP 500" },
     /* JSON that ends in the middle */
     { 200, "{\"path\":\"/tmp/h", VELOX_RETRY, VELOX_RETRY_CUT, false, "ends in the middle" },
     { 200, " {", VELOX_RETRY, VELOX_RETRY_CUT, false, "ends in the middle" },
