@@ -17,6 +17,8 @@
 /* How long we read what a web server still sends after an answer that came before the end of its
  * request; closing with unread bytes would reset the answer over TCP. */
 #define DRAIN_MS 5000
+/* How long a new connection that waits for PHP's answer may go unwatched. */
+#define UNWATCHED_MS 5
 /* How long the last answers may take when shutdown_timeout is over. */
 #define CUT_MS 1000
 /* An answer of ours: a message of 4 KiB, every byte of it escaped; and PHP's headers, of which each
@@ -152,7 +154,6 @@ static void on_timer(struct timer *timer)
 int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi)
 {
     struct exchange *exchange = calloc(1, sizeof(*exchange));
-    int error;
 
     if (exchange == NULL) {
         return -ENOMEM;
@@ -162,11 +163,8 @@ int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi)
     exchange->idle_since_ms = loop_now_ms(relay->loop);
     timer_init(&exchange->timer, relay->loop, on_timer);
     task_init(&exchange->task, on_task);
-    error = front_init(&exchange->front, relay, fd, is_unix, is_scgi, on_front_ready);
-    if (error != 0) {
-        free(exchange);
-        return error;
-    }
+    list_init(&exchange->unwatched_link);
+    front_init(&exchange->front, relay, fd, is_unix, is_scgi);
     list_append(&relay->exchanges, &exchange->link);
     relay->exchange_count++;
     stats_count(relay->stats, STAT_FRONTS_ACCEPTED);
@@ -201,6 +199,7 @@ void exchange_close(struct exchange *exchange)
     front_deinit(&exchange->front);
     timer_stop(&exchange->timer);
     task_stop(&exchange->task);
+    list_remove(&exchange->unwatched_link);
     relay->exchange_count--;
     limit_release(relay->fronts);
     stats_drop(relay->stats, STAT_FRONTS_ACTIVE);
@@ -448,6 +447,40 @@ static void set_timer(struct exchange *exchange)
     }
 }
 
+void exchange_watch_front(struct exchange *exchange)
+{
+    list_remove(&exchange->unwatched_link);
+    if (front_watch(&exchange->front, exchange->relay, on_front_ready) != 0) {
+        exchange_close(exchange);
+    }
+}
+
+/*
+ * On a connection that is new and has said all, the next thing to happen is PHP's answer, and often
+ * the last. It is watched only if that does not come at once; a client that leaves in these
+ * milliseconds is seen then.
+ */
+static bool may_be_unwatched(const struct exchange *exchange)
+{
+    return exchange->front.body_ended && outq_is_empty(&exchange->front.out) &&
+           (exchange->state == EXCHANGE_CONNECT || exchange->state == EXCHANGE_HEAD);
+}
+
+static void settle_watch(struct exchange *exchange)
+{
+    struct relay *relay = exchange->relay;
+
+    if (watch_is_started(&exchange->front.watch)) {
+        return;
+    }
+    if (!may_be_unwatched(exchange) ||
+        (!relay->watch_them.armed && timer_start(&relay->watch_them, UNWATCHED_MS) != 0)) {
+        exchange_watch_front(exchange);
+    } else if (list_is_empty(&exchange->unwatched_link)) {
+        list_append(&relay->unwatched, &exchange->unwatched_link);
+    }
+}
+
 static void settle(struct exchange *exchange)
 {
     struct front *front = &exchange->front;
@@ -500,6 +533,9 @@ void exchange_pump(struct exchange *exchange)
     }
     if (!exchange_is_closed(exchange) && send_kept(exchange)) {
         settle(exchange);
+    }
+    if (!exchange_is_closed(exchange)) {
+        settle_watch(exchange);
     }
 }
 

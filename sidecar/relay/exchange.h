@@ -75,7 +75,8 @@ struct request {
 
 struct exchange {
     struct relay *relay;
-    struct list link; /* among the relay's exchanges, or its closed ones */
+    struct list link;           /* among the relay's exchanges, or its closed ones */
+    struct list unwatched_link; /* among those whose front is not watched yet */
     enum exchange_state state;
     bool has_served; /* an earlier request on this connection was answered */
     bool is_timing_head;
@@ -101,6 +102,9 @@ void exchange_free(struct exchange *exchange);
 
 /* The builder's answer for the exchange's ticket; takes the result. */
 void exchange_on_result(struct exchange *exchange, struct build_result *result);
+
+/* Begins to watch the front, if that has not begun. */
+void exchange_watch_front(struct exchange *exchange);
 
 /* It is the exchange's turn: a place among the connections to PHP-FPM is taken for it. */
 void exchange_on_turn(struct exchange *exchange);

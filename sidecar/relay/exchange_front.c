@@ -461,6 +461,22 @@ static void flush_to_worker(struct exchange *exchange)
     gather_begin(gather, NULL);
 }
 
+/*
+ * A short read that ends a request has emptied the socket, and another one would only say so. Where
+ * the front is not watched yet, whatever happened meanwhile is told when that begins; where it is,
+ * over a unix socket, a close that came together with these bytes has been told as the end of
+ * input. (Over TCP it may have been a reset, which is not told apart from bytes: see loop.c.)
+ */
+static void skip_empty_read(struct front *front, size_t got)
+{
+    bool is_watched = watch_is_started(&front->watch);
+
+    if (got < RELAY_READ_SIZE && front->is_active && front->body_ended &&
+        (!is_watched || (front->is_unix && (front->watch.ready & WATCH_END) == 0))) {
+        watch_clear(&front->watch, WATCH_READ);
+    }
+}
+
 /* Looks through one read. False: the rest has been put back, or nothing more is to be done. */
 static bool consume(struct exchange *exchange, struct span input)
 {
@@ -538,6 +554,7 @@ void exchange_process_front(struct exchange *exchange)
         if (!consume(exchange, input)) {
             return;
         }
+        skip_empty_read(front, input.len);
     }
     if (result < 0) {
         on_input_end(exchange, result);

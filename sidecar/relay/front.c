@@ -28,27 +28,29 @@
 /* Longest GET_VALUES that is understood: the three known names need under 60 bytes. */
 #define FRONT_VALUES_MAX 1024
 
-int front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi,
-               void (*on_ready)(struct watch *watch))
+void front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi)
 {
-    int error;
-
+    front->fd = fd;
+    front->watch.fd = fd;
+    front->watch.ready = WATCH_READ | WATCH_WRITE;
     front->is_unix = is_unix;
     front->is_scgi = is_scgi;
     buf_init(&front->params, relay->options->max_params_size);
     buf_init(&front->values, FRONT_VALUES_MAX);
     buf_init(&front->control, FRONT_CONTROL_MAX);
+    outq_init(&front->out, &front->watch, FRONT_KEPT_EXTRA + relay->options->max_response_head * 3);
     fcgi_reader_init(&front->reader);
     if (is_scgi) {
         front_scgi_init(front, relay);
     }
-    error = watch_start(&front->watch, relay->loop, fd, WATCH_READ | WATCH_WRITE, on_ready);
-    if (error != 0) {
-        return error;
+}
+
+int front_watch(struct front *front, struct relay *relay, void (*on_ready)(struct watch *watch))
+{
+    if (watch_is_started(&front->watch)) {
+        return 0;
     }
-    front->fd = fd;
-    outq_init(&front->out, &front->watch, FRONT_KEPT_EXTRA + relay->options->max_response_head * 3);
-    return 0;
+    return watch_start(&front->watch, relay->loop, front->fd, front->watch.ready, on_ready);
 }
 
 void front_deinit(struct front *front)

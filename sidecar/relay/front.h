@@ -54,9 +54,14 @@ struct front {
     struct buf control; /* records of ours that wait for the end of that record */
 };
 
-/* Takes fd on success. 0 or -ENOMEM. */
-int front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi,
-               void (*on_ready)(struct watch *watch));
+/* Takes fd. Nothing is watched yet: reading and writing are tried without being told. */
+void front_init(struct front *front, struct relay *relay, int fd, bool is_unix, bool is_scgi);
+/*
+ * Begins to watch, unless it does already; whatever is possible or has happened by then is told
+ * first. Many a request is answered before there is anything to be told: then the system calls
+ * that this costs are saved. 0 or -ENOMEM.
+ */
+int front_watch(struct front *front, struct relay *relay, void (*on_ready)(struct watch *watch));
 /* Closes the connection and frees everything. */
 void front_deinit(struct front *front);
 

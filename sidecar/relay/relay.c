@@ -14,6 +14,9 @@
 
 #include "sidecar/relay/exchange.h"
 
+/* Connections taken from one listener in one turn: some, so that under load a turn pays; few, so
+ * that the threads share them evenly. */
+#define ACCEPTS_PER_TURN 8
 /* How long accepting rests when the system has no descriptor or memory for another connection. */
 #define ACCEPT_PAUSE_MS 100
 
@@ -171,9 +174,11 @@ static void on_listener(struct watch *watch)
 {
     struct relay_listener *listener = list_entry(watch, struct relay_listener, watch);
 
-    /* One a turn: while it is served here, the next one is another thread's, which spreads them;
-     * and the usual single connection costs no second accept that finds nothing. */
-    (void)accept_one(listener);
+    for (unsigned i = 0; i < ACCEPTS_PER_TURN && listener->relay->is_accepting; i++) {
+        if (!accept_one(listener)) {
+            return;
+        }
+    }
 }
 
 static void tell_if_drained(struct relay *relay)
@@ -334,6 +339,16 @@ static int add_listeners(struct relay *relay, const struct relay_init *init)
     return start_accepting(relay);
 }
 
+static void on_watch_them(struct timer *timer)
+{
+    struct relay *relay = list_entry(timer, struct relay, watch_them);
+    struct list *link;
+
+    while ((link = list_shift(&relay->unwatched)) != NULL) {
+        exchange_watch_front(list_entry(link, struct exchange, unwatched_link));
+    }
+}
+
 static void set_up(struct relay *relay, const struct relay_init *init)
 {
     relay->loop = init->loop;
@@ -352,11 +367,13 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     list_init(&relay->exchanges);
     list_init(&relay->closed);
     list_init(&relay->lingering);
+    list_init(&relay->unwatched);
     for (size_t i = 0; i < RELAY_TICKET_BUCKETS; i++) {
         list_init(&relay->tickets[i]);
     }
     task_init(&relay->reap, on_reap);
     timer_init(&relay->accept_pause, relay->loop, on_accept_pause);
+    timer_init(&relay->watch_them, relay->loop, on_watch_them);
 }
 
 static int open_mailboxes(struct relay *relay)
@@ -423,6 +440,7 @@ void relay_free(struct relay *relay)
     task_stop(&relay->reap);
     on_reap(&relay->reap);
     timer_stop(&relay->accept_pause);
+    timer_stop(&relay->watch_them);
     close_mailboxes(relay);
     gate_deinit(&relay->gate);
     free(relay->listeners);

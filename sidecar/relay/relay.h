@@ -79,6 +79,8 @@ struct relay {
     size_t exchange_count;
     struct list exchanges;
     struct list closed;    /* exchanges to be freed at the end of the turn */
+    struct list unwatched; /* exchanges whose front is not watched yet: see exchange.c */
+    struct timer watch_them;
     struct list lingering; /* workers that finish without an exchange */
     struct list tickets[RELAY_TICKET_BUCKETS];
     uint64_t next_ticket;

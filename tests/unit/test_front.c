@@ -55,7 +55,8 @@ static void scene_init(struct scene *scene)
     scene->relay->fronts = &scene->fronts;
     CUTS_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
     scene->peer = pair[1];
-    CUTS_CHECK(front_init(&scene->front, scene->relay, pair[0], true, false, on_ready) == 0);
+    front_init(&scene->front, scene->relay, pair[0], true, false);
+    CUTS_CHECK(front_watch(&scene->front, scene->relay, on_ready) == 0);
 }
 
 static void scene_deinit(struct scene *scene)

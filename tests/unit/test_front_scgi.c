@@ -47,7 +47,8 @@ static void scene_init(struct scene *scene)
     scene->relay->loop = scene->loop;
     CUTS_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
     scene->peer = pair[1];
-    CUTS_CHECK(front_init(&scene->front, scene->relay, pair[0], true, true, on_ready) == 0);
+    front_init(&scene->front, scene->relay, pair[0], true, true);
+    CUTS_CHECK(front_watch(&scene->front, scene->relay, on_ready) == 0);
 }
 
 static void scene_deinit(struct scene *scene)
