@@ -62,7 +62,7 @@ void loop_stop(struct loop *loop)
     loop->stopping = true;
 }
 
-uint64_t loop_now_ms(const struct loop *loop)
+uint64_t loop_now_ms(struct loop *loop)
 {
     return loop->now_ms;
 }

@@ -47,7 +47,6 @@ struct sim {
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;
     struct builder *builder;
-    bool is_builder_stopped;
     struct stats builder_stats;
     struct sim_velox velox;
     struct log log;

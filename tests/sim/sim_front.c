@@ -31,7 +31,7 @@ void front_free(struct sim_front *front)
     buf_deinit(&front->stderr_);
 }
 
-static void on_record(struct sim_front *front, uint64_t now_ms)
+static void on_record(struct sim_front *front)
 {
     const struct fcgi_header *header = &front->reader.header;
 
@@ -49,9 +49,6 @@ static void on_record(struct sim_front *front, uint64_t now_ms)
     assert_true(front->is_open); /* nothing comes behind END_REQUEST */
     assert_true(header->type == FCGI_STDOUT || header->type == FCGI_STDERR ||
                 header->type == FCGI_END_REQUEST);
-    if (front->first_at_ms == 0) {
-        front->first_at_ms = now_ms;
-    }
 }
 
 static void on_content(struct sim_front *front, struct span content)
@@ -98,7 +95,7 @@ static void read_records(struct sim_front *front, uint64_t now_ms)
     while ((event = fcgi_reader_next(&front->reader, &in, &content)) != FCGI_NEED_DATA) {
         assert_int_not_equal(event, FCGI_MALFORMED);
         if (event == FCGI_RECORD) {
-            on_record(front, now_ms);
+            on_record(front);
         } else if (event == FCGI_CONTENT) {
             on_content(front, content);
         } else {
@@ -132,7 +129,6 @@ void front_begin(struct sim_front *front, uint16_t id, bool keep)
     front->id = id;
     front->is_open = true;
     front->has_answer = false;
-    front->first_at_ms = 0;
     buf_clear(&front->stdout_);
     buf_clear(&front->stderr_);
 }

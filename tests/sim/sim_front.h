@@ -21,7 +21,6 @@ struct sim_front {
     struct fcgi_end end;
     uint8_t end_length;
     uint8_t end_body[FCGI_BODY_SIZE];
-    uint64_t first_at_ms; /* of the answer's first byte; 0: none */
     uint64_t ended_at_ms; /* of END_REQUEST */
     unsigned management;  /* records with id 0 */
     unsigned refused;     /* END_REQUESTs for other ids */

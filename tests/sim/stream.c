@@ -56,10 +56,9 @@ void stream_free(struct stream *stream)
     buf_deinit(&stream->in);
 }
 
-static void ended(struct stream *stream, bool by_reset, uint64_t now_ms)
+static void ended(struct stream *stream, uint64_t now_ms)
 {
     stream->has_ended = true;
-    stream->was_reset = by_reset;
     stream->ended_at_ms = now_ms;
     buf_clear(&stream->out);
 }
@@ -102,7 +101,7 @@ static bool receive_piece(struct stream *stream, uint64_t now_ms)
     if (got < 0 && errno == EAGAIN) {
         return false;
     }
-    ended(stream, got < 0, now_ms);
+    ended(stream, now_ms);
     return true;
 }
 

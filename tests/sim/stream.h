@@ -27,7 +27,6 @@ struct stream {
     bool is_stalled; /* reads nothing */
     bool closes;     /* closes when out is empty */
     bool has_ended;  /* the other side has closed, or reset */
-    bool was_reset;
     uint64_t ended_at_ms;
 };
 
