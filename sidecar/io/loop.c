@@ -14,6 +14,8 @@ struct loop {
     struct event_base *base;
     struct list tasks;
     bool stopping;
+    bool is_now_known; /* in this turn */
+    uint64_t now_ms;
 };
 
 static struct event_base *base_new(void)
@@ -87,6 +89,7 @@ void loop_run(struct loop *loop)
             /* With NONBLOCK alone libevent would go on for as long as anything is ready. */
             flags |= EVLOOP_NONBLOCK;
         }
+        loop->is_now_known = false;
         event_base_loop(loop->base, flags);
         run_tasks(loop);
     }
@@ -98,10 +101,13 @@ void loop_stop(struct loop *loop)
     event_base_loopbreak(loop->base);
 }
 
-uint64_t loop_now_ms(const struct loop *loop)
+uint64_t loop_now_ms(struct loop *loop)
 {
-    (void)loop;
-    return clock_monotonic_ns() / 1000000;
+    if (!loop->is_now_known) {
+        loop->now_ms = clock_monotonic_ns() / 1000000;
+        loop->is_now_known = true;
+    }
+    return loop->now_ms;
 }
 
 static unsigned ready_of(short what)
@@ -131,6 +137,20 @@ static void on_level_event(evutil_socket_t fd, short what, void *arg)
     watch->on_ready(watch);
 }
 
+static int add_edges(struct watch *watch)
+{
+    short events = EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
+
+    if (watch->awaits_write) {
+        events |= EV_WRITE;
+    }
+    if (event_assign(&watch->event, watch->loop->base, watch->fd, events, on_event, watch) != 0 ||
+        event_add(&watch->event, NULL) != 0) {
+        return -ENOMEM;
+    }
+    return 0;
+}
+
 int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
                 void (*on_ready)(struct watch *watch))
 {
@@ -138,13 +158,25 @@ int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
     watch->fd = fd;
     watch->ready = ready;
     watch->on_ready = on_ready;
-    if (event_assign(&watch->event, loop->base, fd,
-                     EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_event, watch) != 0 ||
-        event_add(&watch->event, NULL) != 0) {
+    watch->awaits_write = (ready & WATCH_WRITE) == 0;
+    if (add_edges(watch) != 0) {
         watch->loop = NULL;
         return -ENOMEM;
     }
     return 0;
+}
+
+void watch_await_write(struct watch *watch)
+{
+    if (watch->loop == NULL) {
+        return; /* watch_start will see that there is no room */
+    }
+    watch->awaits_write = true;
+    event_del(&watch->event);
+    if (add_edges(watch) != 0) {
+        /* The owner finds out by himself when he tries again. */
+        watch->ready |= WATCH_READ | WATCH_WRITE | WATCH_END;
+    }
 }
 
 int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned wanted,
@@ -162,6 +194,7 @@ int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned w
     watch->fd = fd;
     watch->ready = 0;
     watch->on_ready = on_ready;
+    watch->awaits_write = true;
     if (event_assign(&watch->event, loop->base, fd, events, on_level_event, watch) != 0 ||
         event_add(&watch->event, NULL) != 0) {
         watch->loop = NULL;

@@ -6,11 +6,12 @@
  * One event loop a thread: descriptors, timers and deferred work, on libevent's core. Nothing here
  * may be called from another thread; threads talk through mailboxes (sidecar/io/mailbox.h).
  *
- * Readiness is edge-triggered and collected: a watch is registered once for everything, and the
- * loop adds to watch->ready whatever becomes possible. Whoever reads or writes clears the bit when
- * the system says EAGAIN (watch_clear), and only then; as long as the bit is set there may be more.
- * So the interest of a connection never has to be changed with a system call, and backpressure is
- * simply not to read.
+ * Readiness is edge-triggered and collected: a watch is registered once (and once more when its
+ * socket is full for the first time, since room to write is the rule and telling of it a waste),
+ * and the loop adds to watch->ready whatever becomes possible. Whoever reads or writes clears the
+ * bit when the system says EAGAIN (watch_clear), and only then; as long as the bit is set there may
+ * be more. So the interest of a connection never has to be changed with a system call, and
+ * backpressure is simply not to read.
  *
  * No callback comes after the _stop of its watch, timer or task. All of them may be called from
  * within any callback of the same loop. The objects live in their owners; the loop borrows them
@@ -35,8 +36,8 @@ void loop_run(struct loop *loop);
 /* Makes loop_run return after the current turn. Must be called from the loop's own thread. */
 void loop_stop(struct loop *loop);
 
-/* Monotonic time of this turn in milliseconds. */
-uint64_t loop_now_ms(const struct loop *loop);
+/* Monotonic time in milliseconds, read once a turn, when it is first asked for. */
+uint64_t loop_now_ms(struct loop *loop);
 
 enum watch_ready {
     WATCH_READ = 1,
@@ -51,7 +52,8 @@ struct watch {
     int fd;
     unsigned ready; /* enum watch_ready */
     void (*on_ready)(struct watch *watch);
-    unsigned wanted; /* private to the implementation, as is all below */
+    unsigned wanted;   /* private to the implementation, as is all below */
+    bool awaits_write; /* registered for writing; most connections never need it */
     struct event event;
     struct list link;
 };
@@ -74,9 +76,16 @@ int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned w
 void watch_stop(struct watch *watch);
 bool watch_is_started(const struct watch *watch);
 
+/* For watch_clear: from now on the loop tells of room to write, too. */
+void watch_await_write(struct watch *watch);
+
+/* The system said EAGAIN. */
 static inline void watch_clear(struct watch *watch, enum watch_ready bits)
 {
     watch->ready &= ~(unsigned)bits;
+    if ((bits & WATCH_WRITE) != 0 && !watch->awaits_write) {
+        watch_await_write(watch);
+    }
 }
 
 struct timer {

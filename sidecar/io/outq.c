@@ -99,7 +99,9 @@ static int send_round(struct gather *gather)
     if (gather->count > 0) {
         sent = send_pieces(gather->outq, gather->pieces, gather->count);
     }
-    return sent < 0 ? (int)sent : keep_rest(gather, (size_t)sent);
+    error = sent < 0 ? (int)sent : keep_rest(gather, (size_t)sent);
+    /* Only an attempt that fails makes the loop tell of room again. */
+    return error != 0 || outq_is_empty(gather->outq) ? error : outq_send(gather->outq);
 }
 
 static int end_round(struct gather *gather, int error)

@@ -16,10 +16,12 @@
 #define RECORD_MIN ((size_t)32 * 1024)
 /* A response is long when it has relayed this much. */
 #define RESPONSE_MIN ((uint64_t)256 * 1024)
-#define PIPE_BYTES (256 * 1024)
+#define PIPE_BYTES (512 * 1024)
+/* How much is put into it before it is emptied: four long records. */
+#define PIPE_FILL_BYTES ((size_t)256 * 1024)
 #define SEND_BUFFER_BYTES (1024 * 1024)
 /* So that one response does not hold up the other exchanges of the thread. */
-#define RECORDS_PER_TURN 16
+#define RECORDS_PER_TURN 32
 
 bool bulk_is_worth(const struct bulk *bulk, const struct front *front, uint64_t relayed_bytes,
                    size_t record_length)
@@ -103,11 +105,14 @@ static enum bulk_result begin_record(struct bulk *bulk, struct worker *worker)
     return BULK_PAUSED;
 }
 
-/* From the worker into the pipe, which is empty. */
+/* From the worker into the pipe. BULK_PAUSED: there may be more. */
 static enum bulk_result fill_pipe(struct bulk *bulk, struct worker *worker)
 {
     ssize_t moved = move(worker->fd, bulk->pipe[1], bulk->record_left);
 
+    if (moved == -EAGAIN && bulk->in_pipe > 0) {
+        return BULK_BLOCKED; /* perhaps it is only the pipe that takes no more */
+    }
     if (moved == -EAGAIN) {
         watch_clear(&worker->watch, WATCH_READ);
         return BULK_BLOCKED;
@@ -124,22 +129,45 @@ static enum bulk_result fill_pipe(struct bulk *bulk, struct worker *worker)
         return bulk->has_begun ? BULK_LOST : BULK_UNFIT;
     }
     bulk->has_begun = true;
-    bulk->in_pipe = (size_t)moved;
+    bulk->in_pipe += (size_t)moved;
     bulk->record_left -= (size_t)moved;
     return BULK_PAUSED;
 }
 
+/* Some records at a time into the pipe, since each way out of it costs a call. */
+static enum bulk_result fetch(struct bulk *bulk, struct worker *worker, const struct front *front)
+{
+    enum bulk_result result = BULK_PAUSED;
+
+    while (result == BULK_PAUSED && bulk->in_pipe < PIPE_FILL_BYTES) {
+        if (bulk->record_left == 0) {
+            if (buf_length(&front->control) > 0) {
+                return BULK_UNFIT; /* records of ours wait for this boundary */
+            }
+            result = begin_record(bulk, worker);
+        }
+        if (result == BULK_PAUSED) {
+            result = fill_pipe(bulk, worker);
+        }
+    }
+    return result;
+}
+
 static enum bulk_result move_some(struct bulk *bulk, struct worker *worker, struct front *front)
 {
-    enum bulk_result result = empty_pipe(bulk, front);
+    enum bulk_result fetched = fetch(bulk, worker, front);
+    bool had_some = bulk->in_pipe > 0;
+    enum bulk_result sent;
 
-    if (result == BULK_PAUSED && bulk->record_left == 0) {
-        if (buf_length(&front->control) > 0) {
-            return BULK_UNFIT; /* records of ours wait for this boundary */
-        }
-        result = begin_record(bulk, worker);
+    if (fetched == BULK_LOST) {
+        return BULK_LOST;
     }
-    return result == BULK_PAUSED ? fill_pipe(bulk, worker) : result;
+    sent = empty_pipe(bulk, front);
+    if (sent != BULK_PAUSED) {
+        return sent;
+    }
+    /* With the pipe empty again, what stopped the fetching may be over. */
+    return fetched == BULK_BLOCKED && had_some ? BULK_PAUSED : fetched;
 }
 
 enum bulk_result bulk_move(struct bulk *bulk, struct worker *worker, struct front *front)
@@ -149,7 +177,7 @@ enum bulk_result bulk_move(struct bulk *bulk, struct worker *worker, struct fron
     if (!open_pipe(bulk, front)) {
         return BULK_UNFIT;
     }
-    for (unsigned steps = 0; steps < RECORDS_PER_TURN * 2; steps++) {
+    for (unsigned steps = 0; steps < RECORDS_PER_TURN / 4; steps++) {
         result = move_some(bulk, worker, front);
         if (result != BULK_PAUSED) {
             break;

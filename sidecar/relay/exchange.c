@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "fcgi/writer.h"
+#include "sidecar/base/memory.h"
 #include "sidecar/relay/answer.h"
 #include "sidecar/relay/exchange_parts.h"
 
@@ -153,7 +154,7 @@ static void on_timer(struct timer *timer)
 
 int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi)
 {
-    struct exchange *exchange = calloc(1, sizeof(*exchange));
+    struct exchange *exchange = memory_zeroed(sizeof(*exchange));
 
     if (exchange == NULL) {
         return -ENOMEM;

@@ -251,6 +251,9 @@ static void on_head(struct exchange *exchange)
     }
     exchange->request->exchange = exchange;
     exchange_watch_stall(exchange);
+    if (exchange_is_closed(exchange)) {
+        return;
+    }
     switch (request_read_params(exchange->request, &front->params, exchange->relay)) {
     case REQUEST_OK:
         break;

@@ -138,6 +138,7 @@ static bool accept_one(struct relay_listener *listener)
     struct relay *relay = listener->relay;
     struct sockaddr_storage peer;
     socklen_t length = sizeof(peer);
+    struct sockaddr *wanted = listener->is_unix ? NULL : (struct sockaddr *)&peer;
     int fd;
 
     if (!limit_take(relay->fronts)) {
@@ -146,7 +147,8 @@ static bool accept_one(struct relay_listener *listener)
         relay->is_full = true;
         return false;
     }
-    fd = accept4(listener->fd, (struct sockaddr *)&peer, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    fd = accept4(listener->fd, wanted, wanted == NULL ? NULL : &length,
+                 SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         return on_accept_error(relay, errno);
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "fcgi/params.h"
+#include "sidecar/base/memory.h"
 #include "sidecar/relay/exchange_parts.h"
 
 /* PHP-FPM resets the connection where one pair does not fit a record; this is the round figure
@@ -18,7 +19,7 @@
 
 struct request *request_new(const struct relay *relay)
 {
-    struct request *request = calloc(1, sizeof(*request));
+    struct request *request = memory_zeroed(sizeof(*request));
 
     if (request == NULL) {
         return NULL;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "sidecar/base/memory.h"
 #include "sidecar/relay/relay.h"
 
 /* PARAMS (max_params_size is checked before) and one read of the body, with their headers. */
@@ -27,7 +28,7 @@ static void on_worker_ready(struct watch *watch);
 int worker_new(struct worker **worker, struct relay *relay, const struct worker_events *events,
                void *owner)
 {
-    struct worker *made = calloc(1, sizeof(*made));
+    struct worker *made = memory_zeroed(sizeof(*made));
 
     if (made == NULL) {
         return -ENOMEM;
