@@ -277,7 +277,12 @@ static void play_slow_php(struct sim *sim)
     struct sim_front *front = sim_connect(sim);
     struct sim_worker *worker;
 
-    front_get(front, true);
+    /* In two pieces, so that one timer after the other is asked for. */
+    front_begin(front, 1, true);
+    front_param(front, "REQUEST_METHOD", "GET");
+    sim_run(sim);
+    front_params_end(front);
+    front_stdin_end(front);
     worker = sim_accept(sim);
     sim_pass(sim, 60000);
     worker_stdout(worker, PAGE);
