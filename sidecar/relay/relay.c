@@ -143,8 +143,8 @@ static bool accept_one(struct relay_listener *listener)
 
     if (!limit_take(relay->fronts)) {
         /* The others wait in the backlog. A place may become free in another thread, too. */
+        relay->is_full = true; /* first: where no rest is possible it is taken back */
         rest_accepting(relay);
-        relay->is_full = true;
         return false;
     }
     fd = accept4(listener->fd, wanted, wanted == NULL ? NULL : &length,
