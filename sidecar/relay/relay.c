@@ -199,7 +199,8 @@ static void on_reap(struct task *task)
     while ((link = list_shift(&relay->closed)) != NULL) {
         exchange_free(list_entry(link, struct exchange, link));
     }
-    if (!relay->is_draining && relay->is_full && start_accepting(relay) != 0) {
+    if (!relay->is_draining && relay->is_full && !relay->is_accepting &&
+        start_accepting(relay) != 0) {
         pause_accepting(relay, ENOMEM);
     }
     tell_if_drained(relay);
