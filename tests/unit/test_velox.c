@@ -48,8 +48,8 @@ struct scene {
     unsigned per_connection; /* requests that one is kept for; 0 counts as 1 */
     unsigned unanswered;     /* the request of this number is read, and the connection closed */
     sem_t closed;            /* posted for each connection that the server has closed */
-    unsigned connections;
-    unsigned requests;
+    _Atomic unsigned connections; /* what it has seen; read by the test while it runs */
+    _Atomic unsigned requests;
     bool client_closed;
     char request[4096];
     /* the client's */
