@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Against a real Velox server: VELOX_VX names its program (`go build ./cmd/vx` in github.com/roadrunner-server/velox).
+"""Against a real Velox server: VELOX_VX names its program.
 
 No network is needed. The server believes that it downloads RoadRunner from github.com, by way of a proxy of ours, and
 gets a program of a few lines, whose plugins are modules in a folder. Needs the go command and openssl; the first build
