@@ -311,7 +311,6 @@ static void stop_threads(struct app *app)
     thread_tear_down(&app->builder);
     limit_deinit(&app->workers);
     limit_deinit(&app->fronts);
-    free(app->relays);
 }
 
 static void stop_main_thread(struct app *app)
@@ -366,6 +365,8 @@ int app_run(const struct app_init *init)
     }
     stop_threads(app);
     stop_main_thread(app);
+    /* Last, since what a relay told the main thread may still have been in its mailbox. */
+    free(app->relays);
     free(app);
     return error == 0 ? EX_OK : EX_OSERR;
 }
