@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sidecar/base/clock.h"
 
@@ -211,6 +212,16 @@ void watch_stop(struct watch *watch)
     event_del(&watch->event);
     watch->loop = NULL;
     watch->ready = 0;
+}
+
+void watch_close(struct watch *watch)
+{
+    /* The close takes the descriptor out of epoll's set, and what libevent still asks for then
+     * fails at once, which it expects (epoll.c:epoll_apply_one_change). Nobody else uses this loop,
+     * so the number cannot have come into its set again in between. */
+    close(watch->fd);
+    watch_stop(watch);
+    watch->fd = -1;
 }
 
 bool watch_is_started(const struct watch *watch)

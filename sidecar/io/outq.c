@@ -30,7 +30,9 @@ static ssize_t send_pieces(struct outq *outq, const struct iovec *pieces, size_t
         return 0;
     }
     do {
-        sent = sendmsg(outq->watch->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = count == 1 ? send(outq->watch->fd, pieces->iov_base, pieces->iov_len,
+                                 MSG_NOSIGNAL | MSG_DONTWAIT)
+                          : sendmsg(outq->watch->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (sent < 0 && errno == EINTR);
     if (sent >= 0) {
         outq->sent_bytes += (uint64_t)sent;

@@ -55,8 +55,7 @@ int front_watch(struct front *front, struct relay *relay, void (*on_ready)(struc
 
 void front_deinit(struct front *front)
 {
-    watch_stop(&front->watch);
-    close(front->fd);
+    watch_close(&front->watch);
     front->fd = -1;
     buf_deinit(&front->params);
     buf_deinit(&front->values);

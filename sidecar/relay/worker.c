@@ -80,8 +80,7 @@ static void give_place_back(struct worker *worker)
 static void close_descriptor(struct worker *worker)
 {
     if (worker->fd >= 0) {
-        watch_stop(&worker->watch);
-        close(worker->fd);
+        watch_close(&worker->watch);
         worker->fd = -1;
     }
 }

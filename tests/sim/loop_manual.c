@@ -260,6 +260,13 @@ void watch_stop(struct watch *watch)
     }
 }
 
+void watch_close(struct watch *watch)
+{
+    watch_stop(watch);
+    close(watch->fd);
+    watch->fd = -1;
+}
+
 bool watch_is_started(const struct watch *watch)
 {
     return watch->loop != NULL;
