@@ -6,8 +6,9 @@
 #include <string.h>
 
 /*
- * Zeroed memory, freed with free(); NULL when there is none. For objects that come and go with every
- * request: calloc does not use the thread's cache of free pieces (glibc before 2.41), malloc does.
+ * Zeroed memory, freed with free(); NULL when there is none. For objects that come and go with
+ * every request: calloc does not use the thread's cache of free pieces (glibc before 2.41), malloc
+ * does.
  */
 static inline void *memory_zeroed(size_t size)
 {

@@ -32,6 +32,10 @@ def comparable(front, headers):
 
 @pytest.mark.parametrize("name", list(REQUESTS))
 def test_same_answer(stack, front, name):
+    if FRONTS[front].server == "haproxy" and name == "long head":
+        # With PHP-FPM alone behind it, and not every time: 'bug condition "c_empty(ic)" matched at
+        # src/stconn.c:1479', after which no later test finds it running.
+        pytest.skip("HAProxy 2.6 may abort on a long head straight from PHP-FPM")
     method, target, body, headers = REQUESTS[name]
     direct = stack.request(method, target, body, headers, f"direct-{front}")
     through = stack.request(method, target, body, headers, front)
