@@ -51,7 +51,11 @@ static bool walk_take(struct walk *walk, char name[NAME_MAX + 1], bool *last, bo
     name[length] = '\0';
     *folder = *after == '/';
     *last = after[strspn(after, "/")] == '\0';
-    memmove(walk->rest, after, strlen(after) + 1);
+    /* To the front. (Not memmove: valgrind 3.19 takes its fortified form for memcpy, and
+     * complains.) */
+    for (char *to = walk->rest; (*to = *after) != '\0'; to++) {
+        after++;
+    }
     return true;
 }
 
