@@ -21,8 +21,7 @@ struct build_request {
     char os[BUILD_REQUEST_NAME_MAX + 1];   /* empty without target_platform */
     char arch[BUILD_REQUEST_NAME_MAX + 1]; /* likewise */
     bool force_rebuild;
-    uint8_t key[BUILD_REQUEST_KEY_SIZE]; /* SHA-256 of what makes builds equal (spec: section 5.5 of
-                                            the documented rules in docs or ARCHITECTURE.md) */
+    uint8_t key[BUILD_REQUEST_KEY_SIZE]; /* SHA-256 of what makes builds equal: build_key.h */
 };
 
 enum json_end_result { JSON_END_NEED_DATA, JSON_END_FOUND };

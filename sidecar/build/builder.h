@@ -24,7 +24,7 @@
 struct builder;
 struct velox_client;
 
-/* Text from Velox or from us for the client; longer is cut (section 6 of the contract: 4 KiB). */
+/* Text from Velox or from us for the client; longer is cut. */
 #define BUILD_MESSAGE_MAX 4096
 
 struct build_result {
