@@ -216,11 +216,9 @@ void watch_stop(struct watch *watch)
 
 void watch_close(struct watch *watch)
 {
-    /* The close takes the descriptor out of epoll's set, and what libevent still asks for then
-     * fails at once, which it expects (epoll.c:epoll_apply_one_change). Nobody else uses this loop,
-     * so the number cannot have come into its set again in between. */
-    close(watch->fd);
+    /* In this order: once it is closed, the number may be another thread's. */
     watch_stop(watch);
+    close(watch->fd);
     watch->fd = -1;
 }
 

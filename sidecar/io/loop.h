@@ -75,7 +75,7 @@ int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned w
 /* Does nothing on a stopped watch. Must come before the descriptor is closed. */
 void watch_stop(struct watch *watch);
 bool watch_is_started(const struct watch *watch);
-/* Stops the watch, started or not, and closes its descriptor: cheaper than one after the other. */
+/* Stops the watch, started or not, and closes its descriptor. */
 void watch_close(struct watch *watch);
 
 /* For watch_clear: from now on the loop tells of room to write, too. */
