@@ -15,6 +15,8 @@ struct velox_call {
     struct sim_velox *velox;
     struct sim_post *post;
     struct velox_answer answer;
+    bool is_reply; /* the answer is still to be made of it */
+    struct velox_reply reply;
     struct timer timer;
     void (*on_answer)(void *waiter, const struct velox_answer *answer);
     void *waiter;
@@ -32,10 +34,18 @@ static void on_due(struct timer *timer)
     struct velox_call *call = list_entry(timer, struct velox_call, timer);
     void (*on_answer)(void *waiter, const struct velox_answer *answer) = call->on_answer;
     struct velox_answer answer = call->answer;
+    struct velox_reply reply = call->reply;
+    bool is_reply = call->is_reply;
     void *waiter = call->waiter;
+    struct buf text;
 
+    buf_init(&text, 0);
     call_free(call);
+    if (is_reply) {
+        velox_answer_decide(&reply, &text, &answer);
+    }
     on_answer(waiter, &answer);
+    buf_deinit(&text);
 }
 
 static int schedule(struct velox_call *call, const struct sim_step *step, uint64_t timeout_ms)
@@ -43,8 +53,10 @@ static int schedule(struct velox_call *call, const struct sim_step *step, uint64
     if (step->kind == STEP_DEAF) {
         return 0;
     }
-    if (step->kind == STEP_ANSWER && step->delay_ms < timeout_ms) {
+    if (step->kind != STEP_HANG && step->delay_ms < timeout_ms) {
         call->answer = step->answer;
+        call->reply = step->reply;
+        call->is_reply = step->kind == STEP_REPLY;
         return timer_start(&call->timer, step->delay_ms);
     }
     call->answer = step_retry(0, VELOX_RETRY_TIMEOUT).answer;
@@ -126,6 +138,11 @@ struct sim_step step_retry(uint64_t delay_ms, enum velox_retry_reason reason)
                     .is_timeout = reason == VELOX_RETRY_TIMEOUT,
                     .message = span_of_string("the scripted server did not answer") },
     };
+}
+
+struct sim_step step_reply(uint64_t delay_ms, const struct velox_reply *reply)
+{
+    return (struct sim_step){ .kind = STEP_REPLY, .delay_ms = delay_ms, .reply = *reply };
 }
 
 struct sim_step step_outcome(uint64_t delay_ms, enum velox_outcome outcome, const char *message)

@@ -11,6 +11,7 @@
 
 enum sim_step_kind {
     STEP_ANSWER, /* answer, delay_ms after the POST */
+    STEP_REPLY,  /* what velox_answer_decide makes of reply, likewise */
     STEP_HANG,   /* request_timeout ends it, as curl would */
     STEP_DEAF,   /* not even that */
 };
@@ -19,6 +20,7 @@ struct sim_step {
     enum sim_step_kind kind;
     uint64_t delay_ms;
     struct velox_answer answer;
+    struct velox_reply reply;
 };
 
 struct sim_post {
@@ -46,6 +48,7 @@ void sim_velox_step(struct sim_velox *velox, const struct sim_step *step);
 /* Steps: a file named path; a failure worth another attempt; any other outcome. Borrows. */
 struct sim_step step_built(uint64_t delay_ms, const char *path);
 struct sim_step step_retry(uint64_t delay_ms, enum velox_retry_reason reason);
+struct sim_step step_reply(uint64_t delay_ms, const struct velox_reply *reply);
 struct sim_step step_outcome(uint64_t delay_ms, enum velox_outcome outcome, const char *message);
 
 #endif
