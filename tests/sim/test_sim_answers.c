@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every answer of Velox, on the simulated clock: what the client gets, how often Velox is asked, and
- * when. Each answer comes 100 ms after its POST and stays the same; delays double from one second.
+ * Every answer of Velox, on the simulated clock: what the client gets, how often Velox is asked,
+ * and when. Each answer comes 100 ms after its POST and stays the same; delays double from one
+ * second.
  */
 #include <setjmp.h>
 #include <stdarg.h>
