@@ -208,6 +208,16 @@ def needs(section, key, value):
         shutil.rmtree(folder)
 
 
+def check_waits(began, times, waits):
+    """POSTs came at `times`, `waits` seconds apart. One that is seen late, on a busy machine, makes the next gap look short:
+    so what is certain is that none came before all waits since `began` were over. (tests/sim have the exact figures.)"""
+    assert len(times) == len(waits) + 1
+    for number, at in enumerate(times):
+        total = sum(waits[:number])
+        assert total - 0.002 * number <= at - began < total + (0.3 + 0.1 * number) * SLOW, \
+            (number, [at - began for at in times], waits)
+
+
 def ini_text(sections):
     out = []
     for section, keys in sections.items():
