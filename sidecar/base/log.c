@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "sidecar/base/clock.h"
+#include "sidecar/base/utf8.h"
 
 /* Room that is always left for the end of a line: three dots, a quote, a brace, the line feed. */
 #define LOG_TAIL 6
@@ -88,31 +89,18 @@ void log_init(struct log *log, int fd, enum log_level level, enum log_format for
  */
 static size_t log_character(struct span text, uint32_t *code)
 {
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    uint8_t first = text.ptr[0];
+    int length = utf8_length(text);
     uint32_t value;
-    size_t length;
 
-    if (first < 0x80) {
-        *code = first;
-        return 1;
-    }
-    length = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || text.len < length) {
+    if (length <= 0) {
         return 0;
     }
-    value = first & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((text.ptr[i] & 0xc0) != 0x80) {
-            return 0;
-        }
+    value = length == 1 ? text.ptr[0] : text.ptr[0] & (0x7fu >> length);
+    for (int i = 1; i < length; i++) {
         value = value << 6 | (text.ptr[i] & 0x3fu);
     }
-    if (value < least[length] || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
-        return 0;
-    }
     *code = value;
-    return length;
+    return (size_t)length;
 }
 
 /* Characters that could act on a terminal or on the reader: C0, DEL, C1, line and paragraph

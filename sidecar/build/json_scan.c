@@ -142,8 +142,7 @@ static enum json_fault scan_string(struct scan *scan)
                 return fault;
             }
         } else {
-            int length = json_utf8_length(
-                span_of(scan->text.ptr + scan->at, scan->text.len - scan->at));
+            int length = utf8_length(span_of(scan->text.ptr + scan->at, scan->text.len - scan->at));
 
             if (length <= 0) {
                 return length < 0 ? JSON_TRUNCATED : JSON_UTF8;

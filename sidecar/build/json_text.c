@@ -16,49 +16,6 @@ int json_hex_digit(uint8_t byte)
     return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
 }
 
-/* How many bytes follow a lead byte and the range of the first of them, by table 3-7 of the Unicode
- * standard (no overlong forms, no surrogates, nothing above U+10FFFF). */
-static int utf8_tail(uint8_t lead, uint8_t *low, uint8_t *high)
-{
-    *low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
-    *high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
-    if (lead < 0x80) {
-        return 0;
-    }
-    if (lead >= 0xc2 && lead <= 0xdf) {
-        return 1;
-    }
-    if (lead >= 0xe0 && lead <= 0xef) {
-        return 2;
-    }
-    return lead >= 0xf0 && lead <= 0xf4 ? 3 : -1;
-}
-
-int json_utf8_length(struct span span)
-{
-    uint8_t low, high;
-    int tail;
-
-    if (span.len == 0) {
-        return -1;
-    }
-    tail = utf8_tail(span.ptr[0], &low, &high);
-    if (tail < 0) {
-        return 0;
-    }
-    for (int i = 1; i <= tail; i++) {
-        if ((size_t)i >= span.len) {
-            return -1;
-        }
-        if (span.ptr[i] < low || span.ptr[i] > high) {
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return tail + 1;
-}
-
 struct span json_utf8_cut(struct span span, size_t max)
 {
     size_t len = max;
@@ -124,7 +81,7 @@ static uint32_t take_character(struct span *rest)
         span_skip(rest, 1);
         return take_escape(rest);
     }
-    length = json_utf8_length(*rest);
+    length = utf8_length(*rest);
     if (length <= 1) {
         span_skip(rest, 1);
         return byte;
@@ -195,7 +152,7 @@ size_t json_print_escaped(char *text, size_t size, struct span span)
     size_t used = 0;
 
     while (span.len > 0) {
-        int length = json_utf8_length(span);
+        int length = utf8_length(span);
         uint8_t byte = span.ptr[0];
         bool plain = length > 1 || (length == 1 && byte >= 0x20 && byte != 0x7f && byte != '\\');
         size_t taken = plain ? (size_t)length : 1;

@@ -8,6 +8,7 @@
  */
 
 #include "sidecar/base/buf.h"
+#include "sidecar/base/utf8.h"
 
 /* Raw strings compared by what they mean, so that "\u0061" is "a"; ordered by code points. */
 int json_name_compare(struct span a, struct span b);
@@ -19,10 +20,6 @@ int json_text_decode(struct span raw, struct buf *out);
 
 /* 0 to 15, or -1. For any byte, as are all below. */
 int json_hex_digit(uint8_t byte);
-
-/* The length of the UTF-8 character that the span begins with: 1 to 4; 0 where it is invalid; -1
- * where it is right so far but cut short. */
-int json_utf8_length(struct span span);
 
 /* Without a character cut in two: the longest part of at most max bytes that ends at a
  * character. */

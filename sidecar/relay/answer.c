@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "fcgi/cgi.h"
+#include "sidecar/base/utf8.h"
 
 /* Headers of PHP's response that described the JSON or the connection, not the answer. */
 static const char *const dropped_headers[] = {
@@ -231,35 +232,14 @@ int answer_artifact_head(const struct answer_artifact *answer, struct buf *out)
     return error != 0 ? error : buf_append_string(out, "\r\n");
 }
 
-/* Length of the well-formed UTF-8 sequence at the front (RFC 3629), or 0. */
-static size_t utf8_length(struct span text)
-{
-    uint8_t first = text.ptr[0];
-    size_t len = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-
-    if ((first >= 0x80 && first < 0xc2) || first > 0xf4 || len > text.len) {
-        return 0;
-    }
-    for (size_t i = 1; i < len; i++) {
-        if ((text.ptr[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    if ((first == 0xe0 && text.ptr[1] < 0xa0) || (first == 0xed && text.ptr[1] > 0x9f) ||
-        (first == 0xf0 && text.ptr[1] < 0x90) || (first == 0xf4 && text.ptr[1] > 0x8f)) {
-        return 0;
-    }
-    return len;
-}
-
 /* One character of a JSON string; returns the input bytes it took, or -errno. */
 static int append_json_char(struct span text, struct buf *out)
 {
     uint8_t first = text.ptr[0];
-    size_t len = utf8_length(text);
+    int len = utf8_length(text);
     int error;
 
-    if (len == 0) {
+    if (len <= 0) {
         error = buf_append_string(out, "\\ufffd");
         len = 1;
     } else if (first == '"' || first == '\\') {
@@ -274,9 +254,9 @@ static int append_json_char(struct span text, struct buf *out)
     } else if (len == 2 && first == 0xc2 && text.ptr[1] < 0xa0) {
         error = buf_printf(out, "\\\\x%02x", text.ptr[1]); /* C1 controls drive terminals too */
     } else {
-        error = buf_append(out, text.ptr, len);
+        error = buf_append(out, text.ptr, (size_t)len);
     }
-    return error != 0 ? error : (int)len;
+    return error != 0 ? error : len;
 }
 
 static int append_json_string(struct span text, struct buf *out)

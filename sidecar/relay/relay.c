@@ -49,7 +49,7 @@ unsigned relay_front_limit(const struct relay *relay)
     return relay->fronts->max;
 }
 
-struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket)
+static struct list *ticket_bucket(struct relay *relay, uint64_t ticket)
 {
     return &relay->tickets[ticket % RELAY_TICKET_BUCKETS];
 }
@@ -58,7 +58,7 @@ uint64_t relay_add_ticket(struct relay *relay, struct list *link)
 {
     uint64_t ticket = ++relay->next_ticket;
 
-    list_append(relay_ticket_bucket(relay, ticket), link);
+    list_append(ticket_bucket(relay, ticket), link);
     return ticket;
 }
 
@@ -248,7 +248,7 @@ static void on_order(struct relay *relay, bool is_cut)
 
 static struct request *find_request(struct relay *relay, uint64_t ticket)
 {
-    struct list *bucket = relay_ticket_bucket(relay, ticket);
+    struct list *bucket = ticket_bucket(relay, ticket);
     struct list *link;
 
     for (link = bucket->next; link != bucket; link = link->next) {

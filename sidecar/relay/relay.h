@@ -123,7 +123,6 @@ int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *
 /* A new ticket number for an exchange's build; link goes into the bucket where its result is looked
  * for. */
 uint64_t relay_add_ticket(struct relay *relay, struct list *link);
-struct list *relay_ticket_bucket(struct relay *relay, uint64_t ticket);
 
 /* For GET_VALUES. */
 unsigned relay_front_limit(const struct relay *relay);

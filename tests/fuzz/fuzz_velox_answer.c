@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 static void check_utf8(struct span text)
 {
     while (text.len > 0) {
-        int length = json_utf8_length(text);
+        int length = utf8_length(text);
 
         CUTS_CHECK(length > 0);
         span_skip(&text, (size_t)length);

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Well-formed UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing over U+10FFFF. Must never
+ * read behind the span.
+ */
+#include "sidecar/base/utf8.h"
+
+/* How many bytes follow a lead byte and the range of the first of them, by table 3-7 of the Unicode
+ * standard (no overlong forms, no surrogates, nothing above U+10FFFF). */
+static int utf8_tail(uint8_t lead, uint8_t *low, uint8_t *high)
+{
+    *low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    *high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (lead < 0x80) {
+        return 0;
+    }
+    if (lead >= 0xc2 && lead <= 0xdf) {
+        return 1;
+    }
+    if (lead >= 0xe0 && lead <= 0xef) {
+        return 2;
+    }
+    return lead >= 0xf0 && lead <= 0xf4 ? 3 : -1;
+}
+
+int utf8_length(struct span span)
+{
+    uint8_t low, high;
+    int tail;
+
+    if (span.len == 0) {
+        return -1;
+    }
+    tail = utf8_tail(span.ptr[0], &low, &high);
+    if (tail < 0) {
+        return 0;
+    }
+    for (int i = 1; i <= tail; i++) {
+        if ((size_t)i >= span.len) {
+            return -1;
+        }
+        if (span.ptr[i] < low || span.ptr[i] > high) {
+            return 0;
+        }
+        low = 0x80;
+        high = 0xbf;
+    }
+    return tail + 1;
+}
