@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <getopt.h>
 #include <openssl/crypto.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #include "sidecar/config.h"
 #include "sidecar/config_table.h"
+#include "sidecar/doctor/doctor.h"
 #include "sidecar/parent.h"
 
 #ifndef PACKAGE_VERSION
@@ -29,12 +31,17 @@
 
 static const char main_usage[] =
     "usage: velox-sidecar [-c FILE] [-t | -T] [-v] [-h]\n"
+    "       velox-sidecar doctor [-c FILE] [--nginx FILE]\n"
     "\n"
     "  -c FILE  configuration (default: " DEFAULT_CONFIG ")\n"
     "  -t       check the configuration and exit: 0 if it is valid, 78 if not\n"
     "  -T       the same, and print the effective configuration\n"
     "  -v       print the version and those of the libraries\n"
     "  -h       print this\n"
+    "\n"
+    "doctor looks at what is around the service and prints what to do, a line each:\n"
+    "  --nginx FILE  what `nginx -T` printed (- for standard input): checks the locations that\n"
+    "                pass to us\n"
     "\n"
     "Runs in the foreground. Stop: TERM. Reload: HUP.\n";
 
@@ -163,14 +170,45 @@ static int main_run(const struct main_options *options, char **argv)
     return result;
 }
 
+/* `velox-sidecar doctor [-c FILE] [--nginx FILE]`. */
+static int main_doctor(int argc, char **argv)
+{
+    static const struct option options[] = { { "nginx", required_argument, NULL, 'n' },
+                                             { "help", no_argument, NULL, 'h' },
+                                             { NULL, 0, NULL, 0 } };
+    const char *config_path = DEFAULT_CONFIG;
+    const char *nginx_path = NULL;
+    int option;
+
+    while ((option = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            config_path = optarg;
+            break;
+        case 'n':
+            nginx_path = optarg;
+            break;
+        case 'h':
+            fputs(main_usage, stdout);
+            return 0;
+        default:
+            return main_print_usage();
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "velox-sidecar: unexpected argument: %s\n", argv[optind]);
+        return main_print_usage();
+    }
+    return doctor_run(config_path, nginx_path, stdout);
+}
+
 int main(int argc, char **argv)
 {
     struct main_options options = { .config_path = DEFAULT_CONFIG };
 
     if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
-        fputs("velox-sidecar: this version has no doctor yet; -t checks the configuration\n",
-              stderr);
-        return EX_USAGE;
+        argv[1] = argv[0]; /* for getopt's messages */
+        return main_doctor(argc - 1, argv + 1);
     }
     if (!main_read_options(argc, argv, &options)) {
         return main_print_usage();

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef SIDECAR_DOCTOR_CHECKS_H
+#define SIDECAR_DOCTOR_CHECKS_H
+
+/*
+ * What the doctor looks at. Each check prints its findings, one line or more, and changes nothing.
+ * All borrow what they are given.
+ */
+
+#include "fcgi/span.h"
+#include "sidecar/config.h"
+#include "sidecar/doctor/report.h"
+
+/* How long a peer may take to answer. */
+#define DOCTOR_PATIENCE_MS 5000
+
+/* Those that need the rights of the one who started us, root as a rule: they look at other
+ * processes. */
+void check_private_tmp(struct report *report, const struct config *config);
+void check_descriptors(struct report *report, const struct config *config);
+
+/* Those that must be done with the rights of the service. */
+void check_php_fpm(struct report *report, const struct config *config);
+void check_velox(struct report *report, const struct config *config);
+void check_roots(struct report *report, const struct config *config);
+void check_folders(struct report *report, const struct config *config); /* cache, spool */
+
+/* The same with any rights. */
+void check_kernel(struct report *report, const struct config *config);
+
+/* text: what `nginx -T` printed. */
+void check_nginx(struct report *report, const struct config *config, struct span text);
+
+#endif
