@@ -9,10 +9,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "sidecar/build/artifact_walk.h"
@@ -38,13 +40,14 @@ static struct span next_component(struct span *rest)
 }
 
 /*
- * "/a//./b" becomes "/a/b", so that prefixes can be compared; a slash at the end stays, since it
- * asks for a folder. False where the path breaks the rules of the text.
+ * "/a//./b" becomes "/a/b", so that prefixes can be compared; a slash or a "." at the end stays as
+ * a slash, since it asks for a folder. False where the path breaks the rules of the text.
  */
 static bool normalise(struct span path, char text[PATH_MAX])
 {
     struct span rest = path;
     struct span component;
+    bool asks_for_folder = false;
     size_t used = 0;
 
     if (path.len == 0 || path.len >= PATH_MAX || path.ptr[0] != '/' ||
@@ -55,13 +58,16 @@ static bool normalise(struct span path, char text[PATH_MAX])
         if (span_is(component, "..")) {
             return false;
         }
-        if (!span_is(component, ".")) {
-            text[used++] = '/';
-            memcpy(text + used, component.ptr, component.len);
-            used += component.len;
+        asks_for_folder = rest.len > 0; /* slashes, unless another component comes */
+        if (span_is(component, ".")) {
+            asks_for_folder = true;
+            continue;
         }
+        text[used++] = '/';
+        memcpy(text + used, component.ptr, component.len);
+        used += component.len;
     }
-    if (used == 0 || (path.ptr[path.len - 1] == '/' && used < path.len)) {
+    if (used == 0 || asks_for_folder) {
         text[used++] = '/';
     }
     text[used] = '\0';
@@ -111,10 +117,10 @@ static bool map_path(const struct artifact_options *options, char path[PATH_MAX]
 
 /* ---- opening below a root -------------------------------------------------------------------- */
 
-static int open_by_kernel(int root_fd, const char *path)
+static int open_by_kernel(int root_fd, const char *path, int flags)
 {
     struct open_how how = {
-        .flags = ARTIFACT_OPEN_FLAGS,
+        .flags = (unsigned)flags,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
 
@@ -133,6 +139,22 @@ static int open_by_kernel(int root_fd, const char *path)
     return -errno;
 }
 
+/* What is no file is looked at, but not opened: that lets a FIFO's writer go on, and starts some
+ * devices. It may be another one by the time it is opened, so the caller looks again. */
+static int open_file_by_kernel(int root_fd, const char *path)
+{
+    int fd = open_by_kernel(root_fd, path, O_PATH | O_CLOEXEC);
+    struct stat status;
+    int error;
+
+    if (fd < 0) {
+        return fd;
+    }
+    error = fstat(fd, &status) != 0 ? -errno : artifact_check_mode(status.st_mode);
+    close(fd);
+    return error != 0 ? error : open_by_kernel(root_fd, path, ARTIFACT_OPEN_FLAGS);
+}
+
 /* Older kernels say ENOSYS; seccomp filters that do not know the call (old container runtimes) say
  * EPERM, which opening a file for reading does not. */
 static bool lacks_openat2(int error)
@@ -147,7 +169,7 @@ static int open_below(enum artifact_walk walk, int root_fd, const char *path)
     if (walk == ARTIFACT_BY_COMPONENT) {
         return artifact_walk_open(root_fd, path);
     }
-    fd = open_by_kernel(root_fd, path);
+    fd = open_file_by_kernel(root_fd, path);
     return lacks_openat2(fd) ? artifact_walk_open(root_fd, path) : fd;
 }
 
@@ -162,12 +184,21 @@ static enum artifact_result result_of(int error)
         return ARTIFACT_MISSING;
     case ENAMETOOLONG:
         return ARTIFACT_BAD_PATH;
-    case ENXIO:  /* a socket, or a device without its hardware */
-    case ENODEV: /* likewise */
+    case EISDIR:
+    case ENXIO: /* a socket, or a device without its hardware */
+    case ENODEV:
         return ARTIFACT_NOT_REGULAR;
     default:
         return ARTIFACT_UNREADABLE;
     }
+}
+
+/* What procfs shows as files are questions to the kernel, about us above all. */
+static bool is_of_kernel(int fd)
+{
+    struct statfs system;
+
+    return fstatfs(fd, &system) != 0 || system.f_type == PROC_SUPER_MAGIC;
 }
 
 /* Takes fd. */
@@ -180,7 +211,7 @@ static enum artifact_result take_file(int fd, struct artifact *artifact, int *er
         close(fd);
         return ARTIFACT_UNREADABLE;
     }
-    if (!S_ISREG(status.st_mode)) {
+    if (!S_ISREG(status.st_mode) || is_of_kernel(fd)) {
         close(fd);
         return ARTIFACT_NOT_REGULAR;
     }

@@ -6,12 +6,10 @@
  */
 #include "sidecar/build/artifact_walk.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -136,7 +134,7 @@ static int walk_step(struct walk *walk, const char *name, bool last, bool folder
             return walk_enter(walk, fd);
         }
         result = -ENOTDIR;
-    } else {
+    } else if ((result = artifact_check_mode(status.st_mode)) == 0) {
         /* It may have become a link since: then ELOOP, as openat2 would say of a race. */
         *opened = openat(walk_here(walk), name, ARTIFACT_OPEN_FLAGS | O_NOFOLLOW);
         result = *opened < 0 ? -errno : 0;
@@ -159,12 +157,10 @@ static int walk_run(struct walk *walk)
             error = walk_step(walk, name, last, folder, &opened);
         }
     }
-    if (error != 0 || opened >= 0) {
-        return error != 0 ? error : opened;
+    if (error != 0) {
+        return error;
     }
-    /* The path has ended in a folder; the caller tells it from a file. */
-    opened = openat(walk_here(walk), ".", ARTIFACT_OPEN_FLAGS);
-    return opened < 0 ? -errno : opened;
+    return opened >= 0 ? opened : -EISDIR; /* the path has ended in a folder */
 }
 
 int artifact_walk_open(int root_fd, const char *path)

@@ -15,11 +15,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -69,6 +73,9 @@ static int make_tree(void **state)
     write_file(tree->fd, "root/empty", "");
     write_file(tree->fd, "root/new\nline", "odd");
     write_file(tree->fd, "root/..rr", "dots");
+    write_file(tree->fd, "root/a..b", "dots within");
+    write_file(tree->fd, "root/...", "three");
+    write_file(tree->fd, "root/%2e%2e", "percent");
     write_file(tree->fd, "root/dir/rr", "deep binary");
     write_file(tree->fd, "outside/secret", "secret");
     write_file(tree->fd, "rootless/rr", "near");
@@ -82,6 +89,17 @@ static int make_tree(void **state)
     assert_int_equal(symlinkat("/etc/passwd", tree->fd, "root/absolute"), 0);
     assert_int_equal(symlinkat("loop", tree->fd, "root/loop"), 0);
     assert_int_equal(symlinkat("nothing", tree->fd, "root/dangling"), 0);
+    assert_int_equal(symlinkat("link", tree->fd, "root/chain"), 0);
+    assert_int_equal(symlinkat("chain2", tree->fd, "root/chain1"), 0);
+    assert_int_equal(symlinkat("folder/../out", tree->fd, "root/chain2"), 0);
+    assert_int_equal(symlinkat("loop2", tree->fd, "root/loop1"), 0);
+    assert_int_equal(symlinkat("loop1", tree->fd, "root/loop2"), 0);
+    assert_int_equal(symlinkat("../nothing", tree->fd, "root/dangling_out"), 0);
+    assert_int_equal(symlinkat(".", tree->fd, "root/dot"), 0);
+    assert_int_equal(symlinkat("..", tree->fd, "root/dots"), 0);
+    assert_int_equal(symlinkat("../..", tree->fd, "root/dir/dots"), 0);
+    assert_int_equal(symlinkat("fifo", tree->fd, "root/to_fifo"), 0);
+    assert_int_equal(symlinkat("/proc/self/fd/0", tree->fd, "root/magic"), 0);
     assert_int_equal(mkfifoat(tree->fd, "root/fifo", 0644), 0);
     make_socket(tree);
     *state = tree;
@@ -135,7 +153,13 @@ static const struct {
     { "root/new\nline", ARTIFACT_OPENED, 3 },
     { "root/..rr", ARTIFACT_OPENED, 4 },
     { "root//dir/./rr", ARTIFACT_OPENED, 11 },
+    { "root/./dir/.//rr", ARTIFACT_OPENED, 11 },
+    { "root/a..b", ARTIFACT_OPENED, 11 },
+    { "root/...", ARTIFACT_OPENED, 5 },
+    { "root/%2e%2e", ARTIFACT_OPENED, 7 },
     { "root/link", ARTIFACT_OPENED, 6 },
+    { "root/chain", ARTIFACT_OPENED, 6 },
+    { "root/dot/dot/./dot/rr", ARTIFACT_OPENED, 6 },
     { "root/dir/up", ARTIFACT_OPENED, 6 },
     { "root/around", ARTIFACT_OPENED, 6 },
     { "root/folder/rr", ARTIFACT_OPENED, 11 },
@@ -144,21 +168,48 @@ static const struct {
     { "root/nothing/rr", ARTIFACT_MISSING, 0 },
     { "root/rr/more", ARTIFACT_MISSING, 0 },
     { "root/rr/", ARTIFACT_MISSING, 0 },
+    { "root/rr/.", ARTIFACT_MISSING, 0 },
+    { "root/rr/./", ARTIFACT_MISSING, 0 },
+    { "root/link/", ARTIFACT_MISSING, 0 },
     { "root/dangling", ARTIFACT_MISSING, 0 },
+    { "root/%2e%2e/outside/secret", ARTIFACT_MISSING, 0 },
+    { "root/%2e%2e%2foutside%2fsecret", ARTIFACT_MISSING, 0 },
+    { "root/..%2foutside", ARTIFACT_MISSING, 0 },
+    { "root/rr\n", ARTIFACT_MISSING, 0 },
+    { "root/\xff\xfe\x1b[31m", ARTIFACT_MISSING, 0 },
     { "root/out", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "root/outdir/secret", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "root/out_and_in", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "root/absolute", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "root/loop", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/loop1", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/chain1", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/dangling_out", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/dots", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/dots/outside/secret", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/dots/root/rr", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/dir/dots/outside/secret", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root/magic", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "root ", ARTIFACT_OUTSIDE_ROOT, 0 },
+    { "roo", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "rootless/rr", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "outside/secret", ARTIFACT_OUTSIDE_ROOT, 0 },
     { "root/../outside/secret", ARTIFACT_BAD_PATH, 0 },
     { "root/dir/../rr", ARTIFACT_BAD_PATH, 0 },
+    { "root/dir/../../outside/secret", ARTIFACT_BAD_PATH, 0 },
+    { "root/rr/..", ARTIFACT_BAD_PATH, 0 },
+    { "root/./..//outside/secret", ARTIFACT_BAD_PATH, 0 },
+    { "root/nothing/../rr", ARTIFACT_BAD_PATH, 0 },
+    { "root/../", ARTIFACT_BAD_PATH, 0 },
     { "root/..", ARTIFACT_BAD_PATH, 0 },
     { "root", ARTIFACT_NOT_REGULAR, 0 },
     { "root/", ARTIFACT_NOT_REGULAR, 0 },
     { "root/dir", ARTIFACT_NOT_REGULAR, 0 },
     { "root/dir/", ARTIFACT_NOT_REGULAR, 0 },
+    { "root/dir/.", ARTIFACT_NOT_REGULAR, 0 },
+    { "root/.", ARTIFACT_NOT_REGULAR, 0 },
+    { "root/dot", ARTIFACT_NOT_REGULAR, 0 },
+    { "root/to_fifo", ARTIFACT_NOT_REGULAR, 0 },
     { "root/folder", ARTIFACT_NOT_REGULAR, 0 },
     { "root/fifo", ARTIFACT_NOT_REGULAR, 0 },
     { "root/socket", ARTIFACT_NOT_REGULAR, 0 },
@@ -209,6 +260,15 @@ static void test_text_rules(void **state)
     assert_result(&options, span_of("/etc/passwd\0.rr", 15), ARTIFACT_BAD_PATH, 0);
     assert_result(&options, span_of_string("/"), ARTIFACT_NOT_REGULAR, 0);
     assert_result(&options, span_of_string("/dev/null"), ARTIFACT_NOT_REGULAR, 0);
+    assert_result(&options, span_of_string("/dev/zero"), ARTIFACT_NOT_REGULAR, 0);
+    assert_result(&options, span_of_string("/dev/tty"), ARTIFACT_NOT_REGULAR, 0);
+    assert_result(&options, span_of_string("/proc/uptime"), ARTIFACT_NOT_REGULAR, 0);
+    assert_result(&options, span_of_string("/../etc/passwd"), ARTIFACT_BAD_PATH, 0);
+    assert_result(&options, span_of_string("/.."), ARTIFACT_BAD_PATH, 0);
+    assert_result(&options, span_of("\0", 1), ARTIFACT_BAD_PATH, 0);
+    assert_result(&options, span_of("/tmp/rr\0", 8), ARTIFACT_BAD_PATH, 0);
+    assert_result(&options, span_of_string(" /tmp/rr"), ARTIFACT_BAD_PATH, 0);
+    assert_result(&options, span_of_string("~/rr"), ARTIFACT_BAD_PATH, 0);
     memset(path, 'a', sizeof(path));
     path[0] = '/';
     assert_result(&options, span_of(path, PATH_MAX), ARTIFACT_BAD_PATH, 0);
@@ -305,6 +365,146 @@ static void test_no_permission(void **state)
     }
 }
 
+/* A path_map decides where a path lies, and only then the roots decide. */
+static void test_path_map_and_roots(void **state)
+{
+    const struct tree *tree = *state;
+    char from[] = "/build", outside[100], root[100], path[200];
+    char *roots[] = { root };
+    struct path_mapping mapping = { .from = from, .to = outside };
+    struct artifact_options options = {
+        .roots = { .items = roots, .count = 1 },
+        .mappings = &mapping,
+        .mapping_count = 1,
+    };
+
+    (void)snprintf(root, sizeof(root), "%s/root", tree->base);
+    (void)snprintf(outside, sizeof(outside), "%s/outside", tree->base);
+    (void)snprintf(path, sizeof(path), "%s/outside/secret", tree->base);
+    assert_result(&options, span_of_string("/build/secret"), ARTIFACT_OUTSIDE_ROOT, 0);
+    assert_result(&options, span_of_string("/build"), ARTIFACT_OUTSIDE_ROOT, 0);
+    /* Mapped once: what comes out is not mapped again. */
+    mapping = (struct path_mapping){ .from = root, .to = outside };
+    (void)snprintf(path, sizeof(path), "%s/root/rr", tree->base);
+    assert_result(&options, span_of_string(path), ARTIFACT_OUTSIDE_ROOT, 0);
+    mapping = (struct path_mapping){ .from = outside, .to = root };
+    (void)snprintf(path, sizeof(path), "%s/outside/rr", tree->base);
+    assert_result(&options, span_of_string(path), ARTIFACT_OPENED, 6);
+    (void)snprintf(path, sizeof(path), "%s/outside/out", tree->base);
+    assert_result(&options, span_of_string(path), ARTIFACT_OUTSIDE_ROOT, 0);
+}
+
+/* 40 links are followed, as the kernel does, and no more. */
+static void test_chains_of_links(void **state)
+{
+    const struct tree *tree = *state;
+    char root[100], path[200];
+    char *roots[] = { root };
+    struct artifact_options options = { .roots = { .items = roots, .count = 1 } };
+
+    assert_int_equal(mkdirat(tree->fd, "root/links", 0755), 0);
+    write_file(tree->fd, "root/links/0", "end");
+    for (int i = 1; i <= 41; i++) {
+        char target[20], name[40];
+
+        (void)snprintf(target, sizeof(target), "%d", i - 1);
+        (void)snprintf(name, sizeof(name), "root/links/%d", i);
+        assert_int_equal(symlinkat(target, tree->fd, name), 0);
+    }
+    (void)snprintf(root, sizeof(root), "%s/root", tree->base);
+    (void)snprintf(path, sizeof(path), "%s/root/links/40", tree->base);
+    assert_result(&options, span_of_string(path), ARTIFACT_OPENED, 3);
+    (void)snprintf(path, sizeof(path), "%s/root/links/41", tree->base);
+    assert_result(&options, span_of_string(path), ARTIFACT_OUTSIDE_ROOT, 0);
+}
+
+struct swapper {
+    const struct tree *tree;
+    atomic_bool ends;
+};
+
+/* root/race is the folder with the harmless file, then the link to the secret one, and back. */
+static void *swap(void *swapper_pointer)
+{
+    struct swapper *swapper = swapper_pointer;
+    int fd = swapper->tree->fd;
+
+    while (!atomic_load(&swapper->ends)) {
+        (void)renameat2(fd, "root/race", fd, "root/race_link", RENAME_EXCHANGE);
+    }
+    return NULL;
+}
+
+static void check_content(const struct artifact *artifact, enum artifact_walk walk)
+{
+    char content[16];
+
+    assert_int_equal(pread(artifact->fd, content, sizeof(content), 0), 8);
+    if (memcmp(content, "harmless", 8) != 0) {
+        fail_msg("walk %d opened what is outside", (int)walk);
+    }
+}
+
+/* Whatever is swapped while the path is walked, it is the harmless file or none. */
+static void test_races(void **state)
+{
+    const struct tree *tree = *state;
+    struct swapper swapper = { .tree = tree };
+    char root[100], path[200];
+    char *roots[] = { root };
+    struct artifact_options options = { .roots = { .items = roots, .count = 1 } };
+    pthread_t thread;
+    unsigned opened = 0;
+
+    assert_int_equal(mkdirat(tree->fd, "root/race", 0755), 0);
+    assert_int_equal(mkdirat(tree->fd, "secrets", 0755), 0);
+    write_file(tree->fd, "root/race/rr", "harmless");
+    write_file(tree->fd, "secrets/rr", "secret!!");
+    assert_int_equal(symlinkat("../secrets", tree->fd, "root/race_link"), 0);
+    (void)snprintf(root, sizeof(root), "%s/root", tree->base);
+    (void)snprintf(path, sizeof(path), "%s/root/race/rr", tree->base);
+    assert_int_equal(pthread_create(&thread, NULL, swap, &swapper), 0);
+    for (int i = 0; i < 20000; i++) {
+        struct artifact artifact;
+        int error;
+
+        if (artifact_open_by(walks[i % 2], &options, span_of_string(path), &artifact, &error) ==
+            ARTIFACT_OPENED) {
+            check_content(&artifact, walks[i % 2]);
+            artifact_close(&artifact);
+            opened++;
+        }
+    }
+    atomic_store(&swapper.ends, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(opened > 0);
+}
+
+/* A FIFO's writer does not get past its open(2), since the FIFO is looked at only. */
+static void test_a_fifo_is_not_opened(void **state)
+{
+    const struct tree *tree = *state;
+    char root[100], path[200];
+    char *roots[] = { root };
+    struct artifact_options options = { .roots = { .items = roots, .count = 1 } };
+    pid_t writer;
+    int status;
+
+    (void)snprintf(root, sizeof(root), "%s/root", tree->base);
+    (void)snprintf(path, sizeof(path), "%s/root/fifo", tree->base);
+    writer = fork();
+    assert_true(writer >= 0);
+    if (writer == 0) {
+        _exit(open(path, O_WRONLY | O_CLOEXEC) >= 0 ? 1 : 2);
+    }
+    for (int i = 0; i < 200; i++) {
+        assert_result(&options, span_of_string(path), ARTIFACT_NOT_REGULAR, 0);
+    }
+    assert_int_equal(waitpid(writer, &status, WNOHANG), 0);
+    assert_int_equal(kill(writer, SIGKILL), 0);
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+}
+
 /* The descriptor keeps the file, whatever happens to its name. */
 static void test_removal_does_no_harm(void **state)
 {
@@ -334,6 +534,10 @@ int main(void)
         cmocka_unit_test(test_magic_links),
         cmocka_unit_test(test_several_roots),
         cmocka_unit_test(test_path_map),
+        cmocka_unit_test(test_path_map_and_roots),
+        cmocka_unit_test(test_chains_of_links),
+        cmocka_unit_test(test_races),
+        cmocka_unit_test(test_a_fifo_is_not_opened),
         cmocka_unit_test(test_no_permission),
         cmocka_unit_test(test_removal_does_no_harm),
     };
