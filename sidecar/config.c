@@ -307,6 +307,9 @@ static int config_complete(struct config_file *file)
         error = config_complete_server(&config->build.servers[i], file->build_path);
     }
     config->relay.intercept = config->build.server_count > 0;
+    if (config->build.artifact.roots.count > 0) {
+        config->relay.accel_root = config->build.artifact.roots.items[0];
+    }
     if (!config->has_user) {
         config->user = geteuid();
     }

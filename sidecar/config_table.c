@@ -40,7 +40,6 @@ static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "evi
 static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
-static const char pending_delivery[] = "always streams";
 static const char pending_cache[] = "does not cache yet";
 
 static const struct config_key config_keys[] = {
@@ -134,9 +133,9 @@ static const struct config_key config_keys[] = {
     { "artifact", "artifact_url", CONFIG_TEMPLATE, IN(build.artifact.url), .standard = "",
       .pending = pending_fetch },
     { "artifact", "delivery", CONFIG_CHOICE, IN(relay.delivery), .standard = "stream",
-      .choices = config_deliveries, .pending = pending_delivery },
+      .choices = config_deliveries },
     { "artifact", "accel_prefix", CONFIG_LOCATION, IN(relay.accel_prefix),
-      .standard = "/velox-artifacts/", .pending = pending_delivery },
+      .standard = "/velox-artifacts/" },
     { "artifact", "chunk_size", SIZE(relay.chunk_size), .standard = "1M" },
 
     { "cache", "enabled", CONFIG_BOOLEAN, IN(build.cache.enabled), .standard = "no",

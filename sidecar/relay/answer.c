@@ -211,7 +211,12 @@ static int append_entity(const struct answer_artifact *answer, struct buf *out)
     if (error == 0) {
         error = append_date("Last-Modified", entity.modified, out);
     }
-    return error != 0 ? error : buf_append_string(out, "Accept-Ranges: bytes\r\n");
+    /* nginx keeps this header over X-Accel-Redirect and adds its own (ngx_http_upstream.c:
+     * ngx_http_upstream_headers_in; ngx_http_range_filter_module.c), so it would come twice. */
+    if (error == 0 && answer->accel_redirect.len == 0) {
+        error = buf_append_string(out, "Accept-Ranges: bytes\r\n");
+    }
+    return error;
 }
 
 int answer_artifact_head(const struct answer_artifact *answer, struct buf *out)
@@ -225,6 +230,9 @@ int answer_artifact_head(const struct answer_artifact *answer, struct buf *out)
     }
     if (error == 0) {
         error = append_build_facts(answer, out);
+    }
+    if (error == 0 && answer->accel_redirect.len > 0) {
+        error = append_header(out, span_of_string("X-Accel-Redirect"), answer->accel_redirect);
     }
     if (error == 0) {
         error = append_php_headers(answer->php_head, false, out);

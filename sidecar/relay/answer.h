@@ -22,6 +22,7 @@ struct answer_artifact {
     uint64_t duration_ms;          /* of the build, on a miss */
     uint64_t cache_age_s;          /* on a hit */
     struct condition_verdict part; /* status 0: all of it */
+    struct span accel_redirect;    /* where nginx finds the file, encoded; empty: we send it */
 };
 
 /* What identifies the file for conditional requests: its time in nanoseconds and its size. */

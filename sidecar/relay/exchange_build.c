@@ -8,11 +8,14 @@
 #include "fcgi/writer.h"
 #include "sidecar/base/clock.h"
 #include "sidecar/build/policy.h"
+#include "sidecar/relay/accel.h"
 #include "sidecar/relay/answer.h"
 #include "sidecar/relay/exchange_parts.h"
 
 /* Our head, beside PHP's headers, of which each line may grow by its line end and a space. */
 #define HEAD_EXTRA ((size_t)4096)
+/* The prefix, and a path of which each byte takes three. */
+#define LOCATION_MAX ((size_t)16 * 1024)
 
 /* A build request that cannot be served; PHP may go on writing, nobody listens. */
 static void refuse(struct exchange *exchange, const char *message)
@@ -177,7 +180,7 @@ static struct condition_verdict judge(const struct request *request,
 }
 
 static int queue_head(struct exchange *exchange, const struct build_result *result,
-                      struct condition_verdict part)
+                      struct condition_verdict part, struct span accel_redirect)
 {
     struct request *request = exchange->request;
     struct answer_artifact answer = {
@@ -190,11 +193,12 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
         .duration_ms = result->duration_ms,
         .cache_age_s = result->cache_age_s,
         .part = part,
+        .accel_redirect = accel_redirect,
     };
     struct buf head;
     int error;
 
-    buf_init(&head, buf_length(&request->head) * 2 + HEAD_EXTRA);
+    buf_init(&head, buf_length(&request->head) * 2 + HEAD_EXTRA + accel_redirect.len);
     error = answer_artifact_head(&answer, &head);
     if (error == 0 && !exchange_queue_stdout(exchange, buf_span(&head))) {
         error = -EPIPE;
@@ -207,7 +211,7 @@ static void start_delivery(struct exchange *exchange, struct build_result *resul
 {
     struct request *request = exchange->request;
     struct condition_verdict part = judge(request, &result->artifact);
-    int error = queue_head(exchange, result, part);
+    int error = queue_head(exchange, result, part, span_of(NULL, 0));
 
     if (error == -EPIPE) {
         return; /* closed */
@@ -225,14 +229,58 @@ static void start_delivery(struct exchange *exchange, struct build_result *resul
     task_defer(&exchange->task, exchange->relay->loop);
 }
 
+/* The head is all that we send; what the client has already is between it and nginx. */
+static void end_handed_over(struct exchange *exchange, struct span location)
+{
+    log_info(exchange->relay->log, "artifact sent",
+             log_str("request_id", exchange->request->build_id), log_uint("bytes", 0),
+             log_uint("duration_ms", 0), log_span("x_accel_redirect", location));
+    exchange_release_worker(exchange);
+    if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) == 0) {
+        exchange_end_request(exchange);
+    } else {
+        exchange_close(exchange);
+    }
+}
+
+/* nginx is told where the file is, and sends it. */
+static void hand_over(struct exchange *exchange, struct build_result *result)
+{
+    const struct relay_options *options = exchange->relay->options;
+    struct condition_verdict whole = { .status = 200, .end = result->artifact.size_bytes };
+    struct buf location;
+    int error;
+
+    buf_init(&location, LOCATION_MAX);
+    error = accel_location(result->artifact.fd, options->accel_root, options->accel_prefix,
+                           &location);
+    if (error == -ENOENT) {
+        log_error(exchange->relay->log, "the built file cannot be delivered",
+                  log_str("request_id", exchange->request->build_id),
+                  log_str("reason", "it has no name below the root any more"));
+        exchange_fail_text(exchange, FAILURE_ARTIFACT_UNAVAILABLE,
+                           "The built file was moved or removed before it could be sent.");
+    } else if (error == 0) {
+        error = queue_head(exchange, result, whole, buf_span(&location));
+    }
+    if (error == 0) {
+        end_handed_over(exchange, buf_span(&location));
+    } else if (error != -EPIPE && error != -ENOENT) {
+        out_of_memory(exchange);
+    }
+    buf_deinit(&location);
+}
+
 void exchange_on_result(struct exchange *exchange, struct build_result *result)
 {
     list_remove(&exchange->request->ticket_link);
     exchange->request->ticket = 0;
-    if (result->failure == FAILURE_NONE) {
-        start_delivery(exchange, result);
-    } else {
+    if (result->failure != FAILURE_NONE) {
         exchange_fail(exchange, result->failure, buf_span(&result->message), result->retry_after_s);
+    } else if (exchange->relay->options->delivery == DELIVERY_X_ACCEL_REDIRECT) {
+        hand_over(exchange, result);
+    } else {
+        start_delivery(exchange, result);
     }
     build_result_free(result);
 }

@@ -38,6 +38,7 @@ struct relay_options {
     /* [artifact] */
     enum delivery_kind delivery;
     char *accel_prefix;
+    const char *accel_root; /* [artifact] root, which accel_prefix stands for; borrowed */
     uint64_t chunk_size;
     /* [sidecar] */
     char *status_path;

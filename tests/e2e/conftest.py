@@ -47,6 +47,14 @@ def over_tcp():
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def accel():
+    """nginx sends the files."""
+    running = Stack(php_workers=2, accel=True).start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(params=list(FRONTS))
 def front(request):
     """Each way in which nginx may talk to the sidecar."""
@@ -58,6 +66,6 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.when == "call" and report.failed:
-        for name in ("stack", "one_worker", "impatient", "over_tcp"):
+        for name in ("stack", "one_worker", "impatient", "over_tcp", "accel"):
             if name in getattr(item, "funcargs", {}):
                 report.sections.append((f"logs of {name}", item.funcargs[name].logs()))

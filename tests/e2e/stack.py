@@ -123,12 +123,16 @@ class Answer:
 
 
 class Stack:
-    def __init__(self, php_workers=4, ini=None, tcp=False):
+    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False):
         """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets.
-        `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets."""
+        `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets.
+        `accel`: nginx sends the built files itself, by config/nginx-accel.conf."""
+        self.accel = accel
         self.processes = []
         self.php_workers = php_workers
         self.ini = ini or {}
+        if accel:
+            self.ini.setdefault("artifact", {})["delivery"] = "x-accel-redirect"
         self.as_root = os.geteuid() == 0
         self.user = "www-data" if self.as_root else pwd.getpwuid(os.geteuid()).pw_name
         self.group = "www-data" if self.as_root else grp.getgrgid(os.getegid()).gr_name
@@ -255,7 +259,16 @@ php_admin_value[memory_limit] = 512M
             lines.append("fastcgi_keep_conn on;")
         if not buffered:
             lines += ["fastcgi_buffering off;", "fastcgi_request_buffering off;"]
+        if self.accel:
+            lines.append(self._accel())
         return "server {\n" + "\n".join(lines) + f"\ninclude {path};\n}}\n"
+
+    def _accel(self):
+        """config/nginx-accel.conf, in which only the root is replaced."""
+        text = (CONFIG / "nginx-accel.conf").read_text()
+        assert text.count(" alias /tmp/;") == 1 and text.count(" from=/tmp/;") == 1
+        return text.replace(" alias /tmp/;", f" alias {self.artifacts}/;").replace(
+            " from=/tmp/;", f" from={self.artifacts}/;")
 
     def _start_nginx(self):
         shutil.copy(find_nginx_file("fastcgi_params"), self.directory / "fastcgi_params")
