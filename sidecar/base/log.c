@@ -83,34 +83,6 @@ void log_init(struct log *log, int fd, enum log_level level, enum log_format for
     atomic_init(&log->lost, 0);
 }
 
-/*
- * The length of the character at the front of a text that is not empty, and its code point. 0 where
- * the bytes are no UTF-8: too short, too long for what they say, a surrogate, over U+10FFFF.
- */
-static size_t log_character(struct span text, uint32_t *code)
-{
-    int length = utf8_length(text);
-    uint32_t value;
-
-    if (length <= 0) {
-        return 0;
-    }
-    value = length == 1 ? text.ptr[0] : text.ptr[0] & (0x7fu >> length);
-    for (int i = 1; i < length; i++) {
-        value = value << 6 | (text.ptr[i] & 0x3fu);
-    }
-    *code = value;
-    return (size_t)length;
-}
-
-/* Characters that could act on a terminal or on the reader: C0, DEL, C1, line and paragraph
- * separators, and those that turn the direction of writing around. */
-static bool log_is_control(uint32_t code)
-{
-    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || (code >= 0x2028 && code <= 0x202e) ||
-           (code >= 0x2066 && code <= 0x2069);
-}
-
 static bool log_line_has_room(const struct log_line *line, size_t len)
 {
     return len + LOG_TAIL <= sizeof(line->bytes) - line->length;
@@ -166,7 +138,7 @@ static bool log_line_escape(struct log_line *line, struct span value)
 
     while (value.len > 0) {
         uint32_t code = 0;
-        size_t taken = log_character(value, &code);
+        size_t taken = utf8_decode(value, &code);
         const void *out = value.ptr;
         size_t length = taken;
 
@@ -174,7 +146,7 @@ static bool log_line_escape(struct log_line *line, struct span value)
             length = log_escape_byte(line->format, value.ptr[0], text);
             taken = 1;
             out = text;
-        } else if (log_is_control(code) || code == '"' || code == '\\') {
+        } else if (utf8_is_control(code) || code == '"' || code == '\\') {
             length = log_escape(line->format, code, text);
             out = text;
         }
@@ -200,7 +172,7 @@ static struct span log_cut(struct span value)
         length--;
     }
     /* Stray continuation bytes belong to no character: then any place is as good. */
-    if (log_character(span_of(value.ptr + length, value.len - length), &code) == 0) {
+    if (utf8_decode(span_of(value.ptr + length, value.len - length), &code) == 0) {
         length = LOG_VALUE_MAX;
     }
     return span_of(value.ptr, length);

@@ -47,3 +47,25 @@ int utf8_length(struct span span)
     }
     return tail + 1;
 }
+
+size_t utf8_decode(struct span span, uint32_t *code)
+{
+    int length = utf8_length(span);
+    uint32_t value;
+
+    if (length <= 0) {
+        return 0;
+    }
+    value = length == 1 ? span.ptr[0] : span.ptr[0] & (0x7fu >> length);
+    for (int i = 1; i < length; i++) {
+        value = value << 6 | (span.ptr[i] & 0x3fu);
+    }
+    *code = value;
+    return (size_t)length;
+}
+
+bool utf8_is_control(uint32_t code)
+{
+    return code < 0x20 || (code >= 0x7f && code <= 0x9f) || (code >= 0x2028 && code <= 0x202e) ||
+           (code >= 0x2066 && code <= 0x2069);
+}
