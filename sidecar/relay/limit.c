@@ -11,6 +11,7 @@ void limit_init(struct limit *limit, unsigned max)
 {
     *limit = (struct limit){ .max = max };
     atomic_init(&limit->taken, 0);
+    atomic_init(&limit->peak, 0);
     atomic_init(&limit->waiting, 0);
     pthread_mutex_init(&limit->lock, NULL);
     list_init(&limit->queue);
@@ -21,12 +22,21 @@ void limit_deinit(struct limit *limit)
     pthread_mutex_destroy(&limit->lock);
 }
 
+/* After the first minutes a mere look, at a value that lies beside the one just changed. */
+static void note_peak(struct limit *limit, unsigned taken)
+{
+    unsigned peak = atomic_load_explicit(&limit->peak, memory_order_relaxed);
+
+    while (taken > peak && !atomic_compare_exchange_weak(&limit->peak, &peak, taken)) {}
+}
+
 static bool take_place(struct limit *limit)
 {
     unsigned taken = atomic_load(&limit->taken);
 
     while (taken < limit->max) {
         if (atomic_compare_exchange_weak(&limit->taken, &taken, taken + 1)) {
+            note_peak(limit, taken + 1);
             return true;
         }
     }

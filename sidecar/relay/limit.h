@@ -7,7 +7,7 @@
  * all relay threads, and the queue of those who wait for one: first come, first served.
  *
  * A place is taken and given back without a lock as long as nobody waits; the lock covers the queue
- * alone. Without a maximum there is no struct limit at all.
+ * alone. With max UINT_MAX it only counts.
  */
 
 #include <stdatomic.h>
@@ -17,6 +17,7 @@
 struct limit {
     unsigned max;
     atomic_uint taken;
+    atomic_uint peak;    /* the most that were ever taken at once */
     atomic_uint waiting; /* length of the queue, readable without the lock */
     pthread_mutex_t lock;
     struct list queue; /* under lock */
