@@ -6,12 +6,14 @@
 #include "sidecar/app.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "sidecar/base/clock.h"
 #include "sidecar/build/builder.h"
 #include "sidecar/relay/relay.h"
 
@@ -45,6 +47,7 @@ struct app {
     struct app_thread builder;
     struct limit workers; /* connections to PHP-FPM at once */
     struct limit fronts;  /* connections from web servers at once */
+    struct status_board board;
     struct app_thread *relays;
     unsigned relay_count;
     unsigned drained_count;
@@ -230,7 +233,7 @@ static unsigned worker_limit(const struct config *config)
 {
     uint64_t max = config->relay.worker_max_connections;
 
-    return max > UINT32_MAX ? UINT32_MAX : (unsigned)max;
+    return max == 0 || max > UINT_MAX ? UINT_MAX : (unsigned)max;
 }
 
 static int start_builder(struct app *app)
@@ -254,7 +257,8 @@ static int start_relay(struct app *app, unsigned index)
         .index = index,
         .fronts = &app->fronts,
         .builder = app->builder.builder,
-        .limit = app->init->config->relay.worker_max_connections > 0 ? &app->workers : NULL,
+        .limit = &app->workers,
+        .board = &app->board,
         .log = &app->log,
         .stats = &thread->stats,
         .listeners = app->init->listeners,
@@ -273,6 +277,31 @@ static int start_relay(struct app *app, unsigned index)
     return error != 0 ? error : thread_run(thread, "relay");
 }
 
+/* Before any thread starts; the surveys come with the relays. */
+static int set_up_board(struct app *app, unsigned relay_count)
+{
+    struct status_board *board = &app->board;
+
+    *board = (struct status_board){
+        .version = PACKAGE_VERSION,
+        .started_at = clock_wall().tv_sec,
+        .started_ns = clock_monotonic_ns(),
+        .workers = &app->workers,
+        .blocks = calloc(relay_count + 1, sizeof(*board->blocks)),
+        .block_count = relay_count + 1,
+        .surveys = calloc(relay_count, sizeof(*board->surveys)),
+        .survey_count = relay_count,
+    };
+    if (board->blocks == NULL || board->surveys == NULL) {
+        return -ENOMEM;
+    }
+    board->blocks[0] = &app->builder.stats;
+    for (unsigned i = 0; i < relay_count; i++) {
+        board->blocks[i + 1] = &app->relays[i].stats;
+    }
+    return 0;
+}
+
 static int start_threads(struct app *app)
 {
     unsigned count = app->init->config->threads;
@@ -284,7 +313,10 @@ static int start_threads(struct app *app)
     }
     limit_init(&app->workers, worker_limit(app->init->config));
     limit_init(&app->fronts, front_limit(app->init->config));
-    error = start_builder(app);
+    error = set_up_board(app, count);
+    if (error == 0) {
+        error = start_builder(app);
+    }
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
         error = start_relay(app, i);
@@ -366,6 +398,8 @@ int app_run(const struct app_init *init)
     stop_threads(app);
     stop_main_thread(app);
     /* Last, since what a relay told the main thread may still have been in its mailbox. */
+    free(app->board.blocks);
+    free(app->board.surveys);
     free(app->relays);
     free(app);
     return error == 0 ? EX_OK : EX_OSERR;

@@ -37,7 +37,6 @@ static_assert(CLIENT_ABORT_CANCEL == 0 && CLIENT_ABORT_FINISH == 1, "on_client_a
 static_assert(DELIVERY_STREAM == 0 && DELIVERY_X_ACCEL_REDIRECT == 1, "delivery names");
 static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "eviction names");
 
-static const char pending_status[] = "has no status page yet";
 static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
 static const char pending_cache[] = "does not cache yet";
@@ -53,12 +52,9 @@ static const struct config_key config_keys[] = {
     { "sidecar", "group", CONFIG_GROUP, IN(group), .standard = "" },
     { "sidecar", "pid_file", CONFIG_PATH, IN(pid_file), .standard = "" },
     { "sidecar", "shutdown_timeout", DURATION(shutdown_timeout_ms), .standard = "330s" },
-    { "sidecar", "status_path", CONFIG_SCRIPT, IN(relay.status_path), .standard = "",
-      .pending = pending_status },
-    { "sidecar", "ping_path", CONFIG_SCRIPT, IN(relay.ping_path), .standard = "",
-      .pending = pending_status },
-    { "sidecar", "ping_response", CONFIG_TEXT, IN(relay.ping_response), .standard = "pong",
-      .pending = pending_status },
+    { "sidecar", "status_path", CONFIG_SCRIPT, IN(relay.status_path), .standard = "" },
+    { "sidecar", "ping_path", CONFIG_SCRIPT, IN(relay.ping_path), .standard = "" },
+    { "sidecar", "ping_response", CONFIG_TEXT, IN(relay.ping_response), .standard = "pong" },
     { "sidecar", "sandbox", CONFIG_CHOICE, IN(sandbox), .standard = "auto",
       .choices = config_sandboxes, .pending = pending_sandbox },
 

@@ -29,8 +29,8 @@
 #define EDGE(state) (1u << (EXCHANGE_##state))
 /* Every state may also go to ENDED or DRAIN (an answer of ours) and to CLOSED. */
 static const unsigned edges[EXCHANGE_STATES] = {
-    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) |
-                        EDGE(CLOSED),
+    [EXCHANGE_PARAMS] = EDGE(SPOOL) | EDGE(QUEUED) | EDGE(CONNECT) | EDGE(STATUS) | EDGE(ENDED) |
+                        EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_SPOOL] = EDGE(QUEUED) | EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_QUEUED] = EDGE(CONNECT) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_CONNECT] = EDGE(HEAD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
@@ -39,14 +39,15 @@ static const unsigned edges[EXCHANGE_STATES] = {
     [EXCHANGE_CAPTURE] = EDGE(BUILD) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_BUILD] = EDGE(DELIVER) | EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_DELIVER] = EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
+    [EXCHANGE_STATUS] = EDGE(ENDED) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_ENDED] = EDGE(PARAMS) | EDGE(DRAIN) | EDGE(CLOSED),
     [EXCHANGE_DRAIN] = EDGE(CLOSED),
     [EXCHANGE_CLOSED] = 0,
 };
 
 static const char *const state_names[EXCHANGE_STATES] = {
-    "params",  "spool", "queued",  "connect", "head",  "relay",
-    "capture", "build", "deliver", "ended",   "drain", "closed",
+    "params", "spool",   "queued", "connect", "head",  "relay",  "capture",
+    "build",  "deliver", "status", "ended",   "drain", "closed",
 };
 
 const char *exchange_state_name(enum exchange_state state)
@@ -162,6 +163,7 @@ int exchange_new(struct relay *relay, int fd, bool is_unix, bool is_scgi)
     exchange->relay = relay;
     exchange->state = EXCHANGE_PARAMS;
     exchange->idle_since_ms = loop_now_ms(relay->loop);
+    exchange->begun_ms = exchange->idle_since_ms;
     timer_init(&exchange->timer, relay->loop, on_timer);
     task_init(&exchange->task, on_task);
     list_init(&exchange->unwatched_link);
@@ -531,6 +533,9 @@ void exchange_pump(struct exchange *exchange)
     }
     if (!exchange_is_closed(exchange)) {
         exchange_process_delivery(exchange);
+    }
+    if (!exchange_is_closed(exchange)) {
+        exchange_process_own(exchange);
     }
     if (!exchange_is_closed(exchange) && send_kept(exchange)) {
         settle(exchange);

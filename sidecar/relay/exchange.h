@@ -7,10 +7,10 @@
  * and delivery.
  *
  *     PARAMS ─► SPOOL ─► QUEUED ─► CONNECT ─► HEAD ─► RELAY ───────────────┐
- *        │ └──────►┘ └───────────────►┘           │                        │
- *        │                                        └─► CAPTURE ─► BUILD ─► DELIVER
- *        │                any of them: a failure with an answer             │
- *        └──────────────────────────────► ENDED ◄───────────────────────────┘
+ *      │ │ └──────►┘ └───────────────►┘           │                        │
+ *      │ │                                        └─► CAPTURE ─► BUILD ─► DELIVER
+ *      │ └─► STATUS       any of them: a failure with an answer             │
+ *      └───────┴────────────────────────► ENDED ◄───────────────────────────┘
  *                                           │ kept: PARAMS again
  *                                           └─────► DRAIN ─► CLOSED
  *
@@ -37,11 +37,15 @@ enum exchange_state {
     EXCHANGE_CAPTURE, /* the build request is coming */
     EXCHANGE_BUILD,   /* waiting for the builder */
     EXCHANGE_DELIVER, /* the file is going out */
+    EXCHANGE_STATUS,  /* a full status page waits for its rows, or is going out */
     EXCHANGE_ENDED,   /* the answer is complete; only within one call */
     EXCHANGE_DRAIN,   /* the last bytes go out, what the web server still sends is dropped */
     EXCHANGE_CLOSED,  /* will be freed at the end of the turn */
     EXCHANGE_STATES,
 };
+
+/* Whether the sidecar answers a request itself. */
+enum own_kind { OWN_NONE, OWN_STATUS, OWN_PING };
 
 /* What lives from the end of a request's head to the end of its answer. */
 struct request {
@@ -69,8 +73,21 @@ struct request {
     char build_id[BUILD_REQUEST_ID_MAX + 1];
     char os[BUILD_REQUEST_NAME_MAX + 1];
     char arch[BUILD_REQUEST_NAME_MAX + 1];
-    struct buf conditions; /* of a GET: headers of conditional and range requests, as pairs */
+    struct buf conditions;     /* of a GET: headers of conditional and range requests, as pairs */
+    struct request_line *line; /* what the status page shows when the params are gone; or NULL */
     struct delivery delivery;
+    enum own_kind own;
+    struct own_page *page; /* in STATUS */
+};
+
+/* An exchange as the status page shows it; texts are borrowed, and as they came. */
+struct exchange_view {
+    const char *state;
+    uint64_t age_ms;    /* since the head was complete; in PARAMS, since it began */
+    struct span method; /* empty, like the others, where it is not known */
+    struct span uri;
+    struct span build; /* its request_id */
+    uint64_t bytes;    /* sent to the web server */
 };
 
 struct exchange {
@@ -83,6 +100,8 @@ struct exchange {
     bool drain_input; /* in DRAIN: the request's body has not come to its end */
     bool is_write_shut;
     uint64_t idle_since_ms;
+    uint64_t begun_ms;       /* when the latest request's head was complete, */
+    uint64_t begun_bytes;    /* and what had been sent by then */
     uint64_t moved_bytes;    /* how many had passed the front when that was last looked at, */
     uint64_t moved_ms;       /* and since when (stall_timeout) */
     struct timer timer;      /* header_timeout, idle_timeout, stall_timeout, the end of DRAIN */
@@ -115,5 +134,8 @@ void exchange_drain(struct exchange *exchange);
 void exchange_cut(struct exchange *exchange);
 
 const char *exchange_state_name(enum exchange_state state);
+
+/* False: it is a connection without a request. */
+bool exchange_look(const struct exchange *exchange, struct exchange_view *view);
 
 #endif

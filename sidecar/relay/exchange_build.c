@@ -36,6 +36,7 @@ static void wait_for_build(struct exchange *exchange)
     exchange_change_state(exchange, EXCHANGE_BUILD);
     capture_deinit(&request->capture);
     (void)condition_collect(buf_span(&exchange->front.params), &request->conditions);
+    request->line = request_line_keep(buf_span(&exchange->front.params));
     buf_clear(&exchange->front.params);
     if (exchange->worker != NULL) {
         worker_set_timeout(exchange->worker, exchange->relay->options->finish_timeout_ms);
@@ -321,6 +322,7 @@ static void on_truncated(struct exchange *exchange)
 static void on_delivered(struct exchange *exchange)
 {
     log_sent(exchange);
+    exchange->begun_bytes -= exchange->request->delivery.offset; /* sent past the front's queue */
     if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) != 0) {
         exchange_close(exchange);
         return;

@@ -244,6 +244,8 @@ static void on_head(struct exchange *exchange)
     struct front *front = &exchange->front;
 
     exchange_stop_head_clock(exchange);
+    exchange->begun_ms = loop_now_ms(exchange->relay->loop);
+    exchange->begun_bytes = front->out.sent_bytes;
     exchange->request = request_new(exchange->relay);
     if (exchange->request == NULL) {
         exchange_fail_text(exchange, FAILURE_BUSY, "The server is out of memory. Try again.");
@@ -271,7 +273,9 @@ static void on_head(struct exchange *exchange)
         exchange_fail_text(exchange, FAILURE_BUSY, "The server is out of memory. Try again.");
         return;
     }
-    if (exchange->request->has_length) {
+    if (exchange->request->own != OWN_NONE) {
+        exchange_answer_own(exchange);
+    } else if (exchange->request->has_length) {
         connect_worker(exchange);
     } else {
         exchange_change_state(exchange, EXCHANGE_SPOOL);

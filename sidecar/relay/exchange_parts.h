@@ -81,6 +81,14 @@ void exchange_capture_end(struct exchange *exchange);
 void exchange_process_delivery(struct exchange *exchange);
 void exchange_forget_ticket(struct exchange *exchange);
 
+/* exchange_own.c: the sidecar's own pages */
+void exchange_answer_own(struct exchange *exchange);
+void exchange_process_own(struct exchange *exchange);
+void exchange_drop_page(struct request *request);
+
+/* exchange_view.c: a short copy of method and URI, freed with free(); NULL without memory. */
+struct request_line *request_line_keep(struct span params);
+
 /* request.c: what the sidecar needs to know of a request's params. */
 enum request_check { REQUEST_OK, REQUEST_PAIR_TOO_LARGE, REQUEST_MALFORMED, REQUEST_NO_MEMORY };
 /* Reads and mends front->params: drops HTTP_PROXY, adds VELOX_SIDECAR. */

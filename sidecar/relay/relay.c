@@ -379,21 +379,29 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     timer_init(&relay->watch_them, relay->loop, on_watch_them);
 }
 
-static int open_mailboxes(struct relay *relay)
+static int open_mailboxes(struct relay *relay, const struct relay_init *init)
 {
     int error = mailbox_init(&relay->mailbox, relay->loop, on_mail);
 
+    if (error != 0) {
+        return error;
+    }
+    error = mailbox_init(&relay->turns, relay->loop, on_turn);
     if (error == 0) {
-        error = mailbox_init(&relay->turns, relay->loop, on_turn);
+        error = survey_init(&relay->survey, relay, init->board, init->index);
         if (error != 0) {
-            mailbox_deinit(&relay->mailbox);
+            mailbox_deinit(&relay->turns);
         }
+    }
+    if (error != 0) {
+        mailbox_deinit(&relay->mailbox);
     }
     return error;
 }
 
 static void close_mailboxes(struct relay *relay)
 {
+    survey_deinit(&relay->survey);
     mailbox_close(&relay->mailbox);
     mailbox_close(&relay->turns);
     mailbox_deinit(&relay->mailbox);
@@ -411,7 +419,7 @@ int relay_new(struct relay **relay, const struct relay_init *init)
     set_up(made, init);
     error = gate_init(&made->gate, init->options);
     if (error == 0) {
-        error = open_mailboxes(made);
+        error = open_mailboxes(made, init);
         if (error == 0) {
             error = add_listeners(made, init);
             if (error == 0) {

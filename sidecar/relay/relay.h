@@ -20,6 +20,7 @@
 #include "sidecar/relay/gate.h"
 #include "sidecar/relay/limit.h"
 #include "sidecar/relay/options.h"
+#include "sidecar/relay/survey.h"
 
 /*
  * The most that is read at once. A piece of content that we frame again is never longer, so it fits
@@ -48,6 +49,7 @@ struct relay_init {
     struct limit *fronts;                /* connections from web servers at once, over all relays */
     struct limit *limit;                 /* of connections to PHP-FPM; NULL: none */
     struct builder *builder;             /* may be NULL where nothing is intercepted */
+    struct status_board *board;          /* shared by all relays; NULL: no status page */
     struct log *log;
     struct stats *stats;
     const int *listeners;
@@ -73,6 +75,7 @@ struct relay {
     struct limit *limit;
     struct mailbox turns; /* of those who waited for a place of the limit */
     struct gather gather;
+    struct survey survey;
     struct relay_listener *listeners;
     size_t listener_count;
     struct limit *fronts;

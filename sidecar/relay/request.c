@@ -45,6 +45,8 @@ void request_free(struct request *request)
     buf_deinit(&request->conditions);
     deliver_stop(&request->delivery);
     bulk_close(&request->bulk);
+    exchange_drop_page(request);
+    free(request->line);
     free(request);
 }
 
@@ -68,12 +70,27 @@ static bool parse_length(struct span value, uint64_t *length)
     return true;
 }
 
-static void read_pair(struct request *request, struct span name, struct span value)
+/* An empty path is none. */
+static enum own_kind find_own(const struct relay *relay, struct span script)
+{
+    if (script.len == 0) {
+        return OWN_NONE;
+    }
+    if (span_is(script, relay->options->status_path) && relay->survey.board != NULL) {
+        return OWN_STATUS;
+    }
+    return span_is(script, relay->options->ping_path) ? OWN_PING : OWN_NONE;
+}
+
+static void read_pair(struct request *request, const struct relay *relay, struct span name,
+                      struct span value)
 {
     if (span_is(name, "REQUEST_METHOD")) {
         request->may_build = value.len > 0 && !span_is(value, "HEAD");
     } else if (span_is(name, "CONTENT_LENGTH")) {
         request->has_length = parse_length(value, &request->body_left);
+    } else if (span_is(name, "SCRIPT_NAME")) {
+        request->own = find_own(relay, value);
     }
 }
 
@@ -123,7 +140,7 @@ enum request_check request_read_params(struct request *request, struct buf *para
             /* A client's Proxy header must not become a program's proxy (CVE-2016-5385). */
             remove_pair(params, before - rest.len, &rest);
         } else {
-            read_pair(request, name, value);
+            read_pair(request, relay, name, value);
         }
         before = rest.len;
     }

@@ -403,12 +403,13 @@ def folder():
 
 
 class SharedStack:
-    def __init__(self):
+    def __init__(self, changes=None):
         self.stack = None
+        self.changes = changes or {}
 
     def get(self):
         if self.stack is None:
-            self.stack = Stack(make_folder(), {})
+            self.stack = Stack(make_folder(), self.changes)
         return self.stack
 
     def drop(self):
