@@ -30,6 +30,7 @@ PACKAGES_BUILD=(
     libcurl4-openssl-dev
     libcjson-dev
     libinih-dev
+    libseccomp-dev
     libssl-dev
     zlib1g-dev
     libcmocka-dev

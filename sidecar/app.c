@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "sidecar/base/clock.h"
 #include "sidecar/build/builder.h"
 #include "sidecar/relay/relay.h"
+#include "sidecar/sandbox/sandbox.h"
 
 /* Descriptors for everything but connections: listeners, loops, files, Velox. */
 #define RESERVED_DESCRIPTORS 64
@@ -87,18 +89,18 @@ static void *thread_main(void *arg)
 {
     struct app_thread *thread = arg;
 
+    (void)prctl(PR_SET_NAME, thread->builder != NULL ? "builder" : "relay");
     loop_run(thread->loop);
     return NULL;
 }
 
-static int thread_run(struct app_thread *thread, const char *name)
+static int thread_run(struct app_thread *thread)
 {
     int error = pthread_create(&thread->thread, NULL, thread_main, thread);
 
     if (error != 0) {
         return -error;
     }
-    pthread_setname_np(thread->thread, name);
     thread->is_running = true;
     return 0;
 }
@@ -236,7 +238,7 @@ static unsigned worker_limit(const struct config *config)
     return max == 0 || max > UINT_MAX ? UINT_MAX : (unsigned)max;
 }
 
-static int start_builder(struct app *app)
+static int set_up_builder(struct app *app)
 {
     int error = thread_set_up(&app->builder, app);
 
@@ -244,10 +246,10 @@ static int start_builder(struct app *app)
         error = builder_new(&app->builder.builder, app->builder.loop, &app->init->config->build,
                             &app->log, &app->builder.stats);
     }
-    return error != 0 ? error : thread_run(&app->builder, "builder");
+    return error;
 }
 
-static int start_relay(struct app *app, unsigned index)
+static int set_up_relay(struct app *app, unsigned index)
 {
     struct app_thread *thread = &app->relays[index];
     struct relay_init init = {
@@ -273,8 +275,7 @@ static int start_relay(struct app *app, unsigned index)
         return error;
     }
     init.loop = thread->loop;
-    error = relay_new(&thread->relay, &init);
-    return error != 0 ? error : thread_run(thread, "relay");
+    return relay_new(&thread->relay, &init);
 }
 
 /* Before any thread starts; the surveys come with the relays. */
@@ -302,6 +303,18 @@ static int set_up_board(struct app *app, unsigned relay_count)
     return 0;
 }
 
+static int run_threads(struct app *app)
+{
+    int error = thread_run(&app->builder);
+
+    for (unsigned i = 0; error == 0 && i < app->relay_count; i++) {
+        error = thread_run(&app->relays[i]);
+    }
+    return error;
+}
+
+/* First everything that opens files and sockets of the start, then the sandbox, then the threads,
+ * which inherit it. */
 static int start_threads(struct app *app)
 {
     unsigned count = app->init->config->threads;
@@ -315,13 +328,16 @@ static int start_threads(struct app *app)
     limit_init(&app->fronts, front_limit(app->init->config));
     error = set_up_board(app, count);
     if (error == 0) {
-        error = start_builder(app);
+        error = set_up_builder(app);
     }
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
-        error = start_relay(app, i);
+        error = set_up_relay(app, i);
     }
-    return error;
+    if (error == 0) {
+        error = sandbox_enter(app->init->config, &app->log);
+    }
+    return error != 0 ? error : run_threads(app);
 }
 
 /* Relays first, so that the last results find a mailbox; the builder's mailbox outlives them. */

@@ -37,7 +37,6 @@ static_assert(CLIENT_ABORT_CANCEL == 0 && CLIENT_ABORT_FINISH == 1, "on_client_a
 static_assert(DELIVERY_STREAM == 0 && DELIVERY_X_ACCEL_REDIRECT == 1, "delivery names");
 static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "eviction names");
 
-static const char pending_sandbox[] = "has no sandbox yet; with sandbox = on it does not start";
 static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
 static const char pending_cache[] = "does not cache yet";
 
@@ -56,7 +55,7 @@ static const struct config_key config_keys[] = {
     { "sidecar", "ping_path", CONFIG_SCRIPT, IN(relay.ping_path), .standard = "" },
     { "sidecar", "ping_response", CONFIG_TEXT, IN(relay.ping_response), .standard = "pong" },
     { "sidecar", "sandbox", CONFIG_CHOICE, IN(sandbox), .standard = "auto",
-      .choices = config_sandboxes, .pending = pending_sandbox },
+      .choices = config_sandboxes },
 
     { "listen", "fastcgi", CONFIG_ADDRESSES, LIST(listen.fastcgi, listen.fastcgi_count),
       .standard = "unix:/run/velox-sidecar/fastcgi.sock" },

@@ -10,6 +10,9 @@
 #include <event2/event.h>
 #include <getopt.h>
 #include <openssl/crypto.h>
+#ifdef HAVE_SECCOMP
+#include <seccomp.h>
+#endif
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +21,6 @@
 #include <zlib.h>
 
 #include "sidecar/config.h"
-#include "sidecar/config_table.h"
 #include "sidecar/doctor/doctor.h"
 #include "sidecar/parent.h"
 
@@ -67,6 +69,12 @@ static void main_print_version(void)
     printf("cJSON %s\n", cJSON_Version());
     printf("%s\n", OpenSSL_version(OPENSSL_VERSION));
     printf("zlib %s\n", zlibVersion());
+#ifdef HAVE_SECCOMP
+    printf("libseccomp %u.%u.%u\n", seccomp_version()->major, seccomp_version()->minor,
+           seccomp_version()->micro);
+#else
+    puts("libseccomp: none");
+#endif
 }
 
 /* False where an option is unknown or something is left over; getopt has told which option. */
@@ -137,12 +145,6 @@ static int main_check(const struct config *config, bool print)
 
 static int main_start(const char *path, const struct config *config, char **argv)
 {
-    if (config->sandbox == SANDBOX_ON && config_key_find("sidecar", "sandbox")->pending != NULL) {
-        fputs("velox-sidecar: sandbox = on, but this version has no sandbox; "
-              "set it to auto or off\n",
-              stderr);
-        return EX_OSERR;
-    }
     return parent_run(path, config, argv);
 }
 

@@ -239,7 +239,9 @@ class Stack:
         self.fpm = Fpm(fpm_address)
         self.velox = Velox() if with_velox else None
         sections = {
-            "sidecar": {"threads": 2, "log_format": "json", "log_file": f"{folder}/log"},
+            # valgrind makes system calls of its own in the child.
+            "sidecar": {"threads": 2, "log_format": "json", "log_file": f"{folder}/log",
+                        "sandbox": "off" if os.environ.get("VELOX_SIDECAR_WRAPPER") else None},
             "listen": {"fastcgi": f"unix:{folder}/front.sock"},
             "php_fpm": {"address": fpm_address, "spool_directory": folder},
             "velox": {"server_url": self.velox.url if with_velox else None},
