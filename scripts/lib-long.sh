@@ -146,6 +146,7 @@ long_steps() {
     step "clang-format" long_style
     step "shellcheck" long_shellcheck
     step "architecture" long_architecture
+    run_pytest "status page: Chromium, Prometheus" e2e/test_status_page.py "$build/plain"
     step "analyzer" long_analyzer
     step "address: build" long_build_sanitized asan address,undefined
     step "thread: build" long_build_sanitized tsan thread

@@ -11,7 +11,7 @@
 #define HUMAN_SIZE 32
 
 /* Text and background of every pair that is used are at least 4.5 : 1 apart (WCAG 2, AA), in both
- * schemes: tests/e2e/test_status_page.py computes it from these lines. */
+ * schemes: tests/daemon/test_status.py computes it from these lines. */
 static const char style[] =
     "<style>\n"
     ":root{color-scheme:light dark;"
@@ -28,12 +28,15 @@ static const char style[] =
     "a{color:var(--link)}\n"
     "table{border-collapse:collapse;width:100%}\n"
     ".figures{max-width:30rem}\n"
+    ".figures th{white-space:nowrap}\n"
     "caption{text-align:left;font-weight:600;padding:.5rem 0;white-space:nowrap}\n"
     "th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left;"
     "vertical-align:top}\n"
-    "th{font-weight:400;color:var(--muted);white-space:nowrap}\n"
+    "th{font-weight:400;color:var(--muted)}\n"
     "tbody tr:nth-child(odd){background:var(--stripe)}\n"
     ".n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
+    ".t{text-align:right}\n"
+    ".figures td{white-space:normal;overflow-wrap:anywhere}\n"
     ".r{font-family:ui-monospace,monospace;font-size:.9rem;overflow-wrap:anywhere;"
     "min-width:15rem}\n"
     ".b{font-family:ui-monospace,monospace;font-size:.9rem;overflow-wrap:anywhere;"
@@ -94,12 +97,14 @@ static void put_figure(const struct status_field *field, const struct status_num
 
     status_printf(out, "<tr><th scope=\"row\">%s</th>", field->name);
     if (field->kind == STATUS_VERSION) {
-        status_put(out, "<td class=\"n\">");
+        status_put(out, "<td class=\"t\">");
         status_put_markup(out, span_of_string(numbers->version));
         status_put(out, "</td>");
     } else if (field->kind == STATUS_TIME) {
         status_time_text(numbers->started_at, time);
-        status_printf(out, "<td class=\"n\">%s</td>", time);
+        /* A narrow screen breaks it between date and time. */
+        status_printf(out, "<td class=\"t\">%.12s<wbr>%s</td>", time,
+                      strlen(time) > 12 ? time + 12 : "");
     } else {
         if (field->kind == STATUS_BYTES) {
             human_bytes(value, human);

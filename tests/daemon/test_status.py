@@ -159,6 +159,30 @@ def test_html_needs_nothing_else(stack, query):
     assert all(attributes["scope"] in ("row", "col") for name, attributes in parsed.elements if name == "th")
 
 
+def contrast(*colours):
+    """The ratio of WCAG 2 (relative luminance of sRGB)."""
+    light = []
+    for colour in colours:
+        parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        light.append(0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] + 0.05)
+    return max(light) / min(light)
+
+
+def test_colours_are_far_enough_apart(stack):
+    """Level AA: 4.5 for text, 3 for the outline that shows the focus."""
+    text = get(stack, "html").body.decode()
+    schemes = [dict(re.findall(r"--(\w+):(#[0-9a-f]{6})", block)) for block in re.findall(r":root\{([^}]*)\}", text)]
+    assert len(schemes) == 2 and all(set(scheme) == {"back", "text", "muted", "stripe", "line", "link"} for scheme in schemes)
+    for scheme in schemes:
+        for front in ("text", "muted", "link"):
+            for back in ("back", "stripe"):
+                assert contrast(scheme[front], scheme[back]) >= 4.5, (front, back)
+    rules = text[text.index("*{box-sizing"):text.index("</style>")]
+    assert not re.search(r"#[0-9a-f]{3,6}|rgb|opacity", rules), "every colour is one of those above"
+    assert set(re.findall(r"(?<![-\w])color:var\(--(\w+)\)", rules)) == {"text", "muted", "link"}
+
+
 @pytest.mark.parametrize("query", ["full", "json&full", "full=1&xml", "html&full="])
 def test_full_page_in_each_format(stack, query):
     front = stack.ask(environment(uri="/slow.php?a=1"))

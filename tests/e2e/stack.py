@@ -123,16 +123,23 @@ class Answer:
 
 
 class Stack:
-    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False):
+    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False, status=False):
         """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets.
         `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets.
-        `accel`: nginx sends the built files itself, by config/nginx-accel.conf."""
+        `accel`: nginx sends the built files itself, by config/nginx-accel.conf.
+        `status`: status pages by config/nginx-status.conf, and PHP-FPM's own at /php-status; nginx's
+        server "plain" listens at 127.0.0.1:http_port, too."""
         self.accel = accel
+        self.status = status
         self.processes = []
         self.php_workers = php_workers
         self.ini = ini or {}
         if accel:
             self.ini.setdefault("artifact", {})["delivery"] = "x-accel-redirect"
+        if status:
+            self.ini.setdefault("sidecar", {}).update(status_path="/velox-status",
+                                                      ping_path="/velox-ping")
+            (self.http_port,) = free_ports(1)
         self.as_root = os.geteuid() == 0
         self.user = "www-data" if self.as_root else pwd.getpwuid(os.geteuid()).pw_name
         self.group = "www-data" if self.as_root else grp.getgrgid(os.getegid()).gr_name
@@ -205,6 +212,7 @@ env[E2E_SYNC] = {self.sync}
 php_admin_value[sys_temp_dir] = {self.directory}/run
 php_admin_value[post_max_size] = 2G
 php_admin_value[memory_limit] = 512M
+{"pm.status_path = /php-status" if self.status else ""}
 """)
         command = [find_program("php-fpm", "/usr/sbin/php-fpm*", "/usr/local/sbin/php-fpm*"),
                    "--nodaemonize", "--fpm-config", self.directory / "php-fpm.conf"]
@@ -261,7 +269,21 @@ php_admin_value[memory_limit] = 512M
             lines += ["fastcgi_buffering off;", "fastcgi_request_buffering off;"]
         if self.accel:
             lines.append(self._accel())
+        if self.status:
+            lines += self._status(name, address)
         return "server {\n" + "\n".join(lines) + f"\ninclude {path};\n}}\n"
+
+    def _status(self, name, address):
+        """config/nginx-status.conf, in which only the address is replaced."""
+        text = (CONFIG / "nginx-status.conf").read_text()
+        assert text.count(SIDECAR_ADDRESS) == 2
+        lines = [text.replace(SIDECAR_ADDRESS, address), "location = /php-status {",
+                 "include fastcgi_params;",
+                 "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;",
+                 f"fastcgi_pass {address};", "}"]
+        if name == "plain":
+            lines.append(f"listen 127.0.0.1:{self.http_port};")
+        return lines
 
     def _accel(self):
         """config/nginx-accel.conf, in which only the root is replaced."""
@@ -300,6 +322,8 @@ client_max_body_size 0;
         process = self._spawn("nginx", [find_program("nginx", "/usr/sbin/nginx"),
                                         "-p", self.directory, "-c", conf])
         self._wait_for_socket(process, f"unix:{self.directory}/nginx-plain.sock", "nginx")
+        if self.status:
+            self._wait_for_socket(process, f"127.0.0.1:{self.http_port}", "nginx")
 
     def stop(self, check=True):
         codes = {}
