@@ -34,7 +34,8 @@ struct app_thread {
     struct stats stats;
     struct relay *relay;     /* in a relay thread */
     struct builder *builder; /* in the builder thread */
-    struct mail drained;     /* to the main thread */
+    struct mail closed;      /* to the main thread, as is the next */
+    struct mail drained;
     bool is_set_up;
     bool is_running;
 };
@@ -52,6 +53,7 @@ struct app {
     struct status_board board;
     struct app_thread *relays;
     unsigned relay_count;
+    unsigned closed_count;
     unsigned drained_count;
     bool is_draining;
 };
@@ -123,7 +125,15 @@ static void thread_tear_down(struct app_thread *thread)
     }
 }
 
-/* In a relay's thread. */
+/* In a relay's thread, as is the next. */
+static void on_relay_closed(struct relay *relay, void *owner)
+{
+    struct app_thread *thread = owner;
+
+    (void)relay;
+    (void)mailbox_post(&thread->app->mailbox, &thread->closed);
+}
+
 static void on_relay_drained(struct relay *relay, void *owner)
 {
     struct app_thread *thread = owner;
@@ -132,14 +142,37 @@ static void on_relay_drained(struct relay *relay, void *owner)
     (void)mailbox_post(&thread->app->mailbox, &thread->drained);
 }
 
-static void on_drained(struct mailbox *mailbox, struct mail *mail)
+static bool tell_parent(struct app *app, char what)
 {
-    struct app *app = list_entry(mailbox, struct app, mailbox);
+    return write(app->init->control_fd, &what, 1) == 1;
+}
 
-    (void)mail;
+static void on_closed(struct app *app)
+{
+    app->closed_count++;
+    if (app->closed_count == app->relay_count) {
+        (void)tell_parent(app, APP_CLOSED);
+    }
+}
+
+static void on_drained(struct app *app)
+{
     app->drained_count++;
     if (app->drained_count == app->relay_count) {
         loop_stop(app->loop);
+    }
+}
+
+static void on_mail(struct mailbox *mailbox, struct mail *mail)
+{
+    struct app *app = list_entry(mailbox, struct app, mailbox);
+
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        if (mail == &app->relays[i].closed) {
+            on_closed(app);
+        } else if (mail == &app->relays[i].drained) {
+            on_drained(app);
+        }
     }
 }
 
@@ -199,7 +232,7 @@ static int start_main_thread(struct app *app)
     if (error != 0) {
         return error;
     }
-    error = mailbox_init(&app->mailbox, app->loop, on_drained);
+    error = mailbox_init(&app->mailbox, app->loop, on_mail);
     if (error != 0) {
         loop_free(app->loop);
         app->loop = NULL;
@@ -266,6 +299,7 @@ static int set_up_relay(struct app *app, unsigned index)
         .listeners = app->init->listeners,
         .listener_count = app->init->listener_count,
         .scgi_count = app->init->scgi_count,
+        .on_closed = on_relay_closed,
         .on_drained = on_relay_drained,
         .owner = thread,
     };
@@ -381,13 +415,6 @@ static void close_listeners(const struct app_init *init)
     }
 }
 
-static void tell_ready(struct app *app)
-{
-    if (write(app->init->control_fd, "R", 1) != 1) {
-        log_error(&app->log, "the parent process cannot be told", log_errno("error", errno));
-    }
-}
-
 int app_run(const struct app_init *init)
 {
     struct app *app = calloc(1, sizeof(*app));
@@ -404,7 +431,9 @@ int app_run(const struct app_init *init)
     }
     close_listeners(init);
     if (error == 0) {
-        tell_ready(app);
+        if (!tell_parent(app, APP_READY)) {
+            log_error(&app->log, "the parent process cannot be told", log_errno("error", errno));
+        }
         log_info(&app->log, "ready", log_uint("threads", app->relay_count),
                  log_uint("listeners", init->listener_count), log_int("pid", getpid()));
         loop_run(app->loop);

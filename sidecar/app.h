@@ -12,6 +12,10 @@
 /* The parent's orders, a byte each: finish what has been received and end; end at once. */
 #define APP_DRAIN 'D'
 #define APP_STOP 'S'
+/* What the child tells first, as soon as it accepts connections. */
+#define APP_READY 'R'
+/* The answer to APP_DRAIN: it accepts no more. */
+#define APP_CLOSED 'C'
 
 struct app_init {
     const struct config *config;
@@ -19,8 +23,11 @@ struct app_init {
     size_t listener_count;
     size_t scgi_count; /* that many of them, the last ones, speak SCGI */
     int log_fd;        /* lines go here; nonblocking */
-    /* to the parent: we send a byte when ready, it sends orders, its end is an order to drain */
+    /* To the parent: messages. We send APP_READY and reports, it sends orders; its end is an order
+     * to drain. */
     int control_fd;
+    unsigned report_ms; /* how often it wants a report; 0: never */
+    unsigned stuck_ms;  /* a thread that has not answered for so long is reported; 0: none is */
 };
 
 /*

@@ -9,6 +9,12 @@
 #include <syslog.h>
 #include <unistd.h>
 
+/* Room for log lines of a child while the parent is busy. */
+#define PIPE_BYTES (1024 * 1024)
+#define LINE_MAX_BYTES ((size_t)64 * 1024)
+/* The level stands in the first bytes of a line, behind the time. */
+#define LEVEL_WITHIN 64
+
 static int open_file(const char *path)
 {
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
@@ -24,6 +30,7 @@ int log_sink_open(struct log_sink *sink, const char *target)
     }
     if (strcmp(target, "syslog") == 0) {
         sink->kind = LOG_SINK_SYSLOG;
+        sink->fd = -1;
         openlog("velox-sidecar", LOG_PID, LOG_DAEMON);
         return 0;
     }
@@ -43,22 +50,39 @@ int log_sink_reopen(struct log_sink *sink)
     if (fd < 0) {
         return fd;
     }
-    /* Under the same number, since a struct log holds it. */
-    if (dup3(fd, sink->fd, O_CLOEXEC) < 0) {
-        int error = -errno;
-
-        close(fd);
-        return error;
-    }
-    close(fd);
+    close(sink->fd);
+    sink->fd = fd;
     return 0;
 }
 
 void log_sink_close(struct log_sink *sink)
 {
-    if (sink->kind == LOG_SINK_FILE) {
+    if (sink->kind == LOG_SINK_FILE && sink->fd >= 0) {
         close(sink->fd);
     }
+    sink->fd = -1;
+}
+
+static bool has_level(struct span head, const char *name)
+{
+    return memmem(head.ptr, head.len, name, strlen(name)) != NULL;
+}
+
+/* The line says its level in either format: level=warn, "level":"warn". */
+static int priority_of(struct span line)
+{
+    struct span head = span_of(line.ptr, line.len < LEVEL_WITHIN ? line.len : LEVEL_WITHIN);
+
+    if (has_level(head, "level=error") || has_level(head, "\"level\":\"error\"")) {
+        return LOG_ERR;
+    }
+    if (has_level(head, "level=warn") || has_level(head, "\"level\":\"warn\"")) {
+        return LOG_WARNING;
+    }
+    if (has_level(head, "level=debug") || has_level(head, "\"level\":\"debug\"")) {
+        return LOG_DEBUG;
+    }
+    return LOG_INFO;
 }
 
 static void write_syslog(struct span lines)
@@ -67,12 +91,13 @@ static void write_syslog(struct span lines)
         const uint8_t *end = memchr(lines.ptr, '\n', lines.len);
         size_t len = end == NULL ? lines.len : (size_t)(end - lines.ptr);
 
-        syslog(LOG_INFO, "%.*s", (int)len, (const char *)lines.ptr);
+        syslog(priority_of(span_of(lines.ptr, len)), "%.*s", (int)len, (const char *)lines.ptr);
         span_skip(&lines, end == NULL ? len : len + 1);
     }
 }
 
-void log_sink_write(const struct log_sink *sink, struct span lines)
+/* Writes whole lines. */
+static void write_lines(const struct log_sink *sink, struct span lines)
 {
     if (sink->kind == LOG_SINK_SYSLOG) {
         write_syslog(lines);
@@ -86,5 +111,59 @@ void log_sink_write(const struct log_sink *sink, struct span lines)
         } else if (errno != EINTR) {
             return; /* a full disk or a closed terminal: nobody can be told */
         }
+    }
+}
+
+int log_pipe_open(struct log_pipe *pipe, int *writer)
+{
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
+        return -errno;
+    }
+    (void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_BYTES);
+    log_pipe_adopt(pipe, fds[0]);
+    *writer = fds[1];
+    return 0;
+}
+
+void log_pipe_adopt(struct log_pipe *pipe, int fd)
+{
+    pipe->fd = fd;
+    buf_init(&pipe->line, LINE_MAX_BYTES);
+}
+
+void log_pipe_close(struct log_pipe *pipe)
+{
+    if (pipe->fd >= 0) {
+        close(pipe->fd);
+        buf_deinit(&pipe->line);
+    }
+    pipe->fd = -1;
+}
+
+static void pass_lines(const struct log_sink *sink, struct log_pipe *pipe, struct span bytes)
+{
+    const uint8_t *last = memrchr(bytes.ptr, '\n', bytes.len);
+
+    if (last != NULL) {
+        struct span lines = span_take(&bytes, (size_t)(last - bytes.ptr) + 1);
+
+        write_lines(sink, buf_span(&pipe->line));
+        write_lines(sink, lines);
+        buf_clear(&pipe->line);
+    }
+    if (bytes.len > 0) {
+        (void)buf_append_span(&pipe->line, bytes);
+    }
+}
+
+void log_sink_pass(const struct log_sink *sink, struct log_pipe *pipe)
+{
+    uint8_t bytes[16384];
+    ssize_t got;
+
+    while (pipe->fd >= 0 && (got = read(pipe->fd, bytes, sizeof(bytes))) > 0) {
+        pass_lines(sink, pipe, span_of(bytes, (size_t)got));
     }
 }

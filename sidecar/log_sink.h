@@ -3,27 +3,39 @@
 #define SIDECAR_LOG_SINK_H
 
 /*
- * Where log lines end up. The parent owns the file; children write their lines into pipes, so that
- * after a rotation even an old child's lines go into the new file.
+ * Where log lines end up. The parent owns the file; children write their lines into pipes, and so
+ * does the parent itself, so that after a rotation even an old child's lines go into the new file.
  */
 
-#include "fcgi/span.h"
+#include "sidecar/base/buf.h"
 
 enum log_sink_kind { LOG_SINK_STDERR, LOG_SINK_SYSLOG, LOG_SINK_FILE };
 
 struct log_sink {
     enum log_sink_kind kind;
     const char *path; /* borrowed */
-    int fd;           /* stderr or the file; what parent's own struct log writes to */
+    int fd;           /* the file's or that of standard error; -1 for syslog */
 };
 
-/* target is [sidecar] log_file. 0 or -errno: the file cannot be opened. */
+/* target is [sidecar] log_file, borrowed. 0 or -errno: the file cannot be opened. */
 int log_sink_open(struct log_sink *sink, const char *target);
 /* Opens the file again under its name; on failure -errno, and the old one stays. */
 int log_sink_reopen(struct log_sink *sink);
 void log_sink_close(struct log_sink *sink);
 
-/* Writes whole lines. */
-void log_sink_write(const struct log_sink *sink, struct span lines);
+/* The parent's end of a pipe that lines come through. */
+struct log_pipe {
+    int fd;          /* -1: none */
+    struct buf line; /* the begin of a line that has not come whole */
+};
+
+/* Gives the writer's end, which is nonblocking, in *writer. 0 or -errno. */
+int log_pipe_open(struct log_pipe *pipe, int *writer);
+/* Of a pipe that another process image has opened; takes fd. */
+void log_pipe_adopt(struct log_pipe *pipe, int fd);
+void log_pipe_close(struct log_pipe *pipe);
+
+/* Passes on whatever has come, whole lines at a time, so that no two writers' lines mix. */
+void log_sink_pass(const struct log_sink *sink, struct log_pipe *pipe);
 
 #endif

@@ -143,7 +143,8 @@ static int main_check(const struct config *config, bool print)
     return 0;
 }
 
-static int main_start(const char *path, const struct config *config, char **argv)
+/* Takes config. */
+static int main_start(const char *path, struct config *config, char **argv)
 {
     return parent_run(path, config, argv);
 }
@@ -165,11 +166,10 @@ static int main_run(const struct main_options *options, char **argv)
     }
     if (options->check) {
         result = main_check(config, options->print);
-    } else {
-        result = main_start(options->config_path, config, argv);
+        config_free(config);
+        return result;
     }
-    config_free(config);
-    return result;
+    return main_start(options->config_path, config, argv);
 }
 
 /* `velox-sidecar doctor [-c FILE] [--nginx FILE]`. */

@@ -1,216 +1,142 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One child at a time, started again when it dies. Must never close a listener while the service is
- * meant to run, and must stay so simple that it cannot die itself.
+ * The parent's loop: children that start, die and end, and signals. Must never close a listener
+ * while the service is meant to run, and must stay so simple that it cannot die itself.
  */
 #include "sidecar/parent.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "sidecar/app.h"
-#include "sidecar/base/buf.h"
 #include "sidecar/base/clock.h"
-#include "sidecar/listeners.h"
-#include "sidecar/log_sink.h"
+#include "sidecar/parent_parts.h"
+#include "sidecar/pid_file.h"
 
-/* A child that dies this often within this time is started again only after a wait. */
-#define DEATHS_MAX 5
-#define DEATHS_WITHIN_MS 10000
-#define RESTART_WAIT_MS 10000
-/* Room for log lines of a child while the parent is busy. */
-#define LOG_PIPE_BYTES (1024 * 1024)
-#define LOG_HELD_MAX ((size_t)64 * 1024)
+/* How long a child may take to say that it is ready. */
+#define START_WAIT_MS 60000
+/* How much longer than it may a child takes to end before it is killed: it is stuck then. */
+#define END_WAIT_MS 30000
+/* How often PHP-FPM's socket, whose group ours is to have, is looked for while it is not there. */
+#define GROUP_RETRY_MS 1000
 
-struct child {
-    pid_t pid; /* 0: none */
-    int log_fd;
-    int control_fd;
-    bool is_ready;
-    struct buf line; /* the begin of a line that has not come whole */
-};
-
-struct parent {
-    const struct config *config;
-    struct log_sink sink;
-    struct log log; /* the parent's own lines */
-    struct listeners listeners;
-    int signal_fd;
-    struct child child;
-    uint64_t deaths_ms[DEATHS_MAX]; /* times of the last deaths, a ring */
-    unsigned deaths;
-    uint64_t restart_at_ms; /* 0: no restart is waiting */
-    bool was_ready;         /* any child was */
-    bool is_stopping;
-    int exit_code;
-};
-
-static uint64_t now_ms(void)
+uint64_t parent_now_ms(void)
 {
     return clock_monotonic_ns() / 1000000;
 }
 
-/* ---- in the child ------------------------------------------------------------------------------
- * */
-
-static int drop_rights(const struct config *config)
+struct child *parent_find(struct parent *parent, enum child_role role)
 {
-    /* Started as somebody else there is nothing to drop; the configuration's check has warned. */
-    if (geteuid() == 0) {
-        if (config->has_user && initgroups(config->user_name, config->group) != 0) {
-            return -errno;
-        }
-        if ((config->has_user || config->has_group) && setgid(config->group) != 0) {
-            return -errno;
-        }
-        if (config->has_user && setuid(config->user) != 0) {
-            return -errno;
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        if (parent->children[i].pid > 0 && parent->children[i].role == role) {
+            return &parent->children[i];
         }
     }
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno;
+    return NULL;
 }
 
-static int child_main(struct parent *parent, int log_fd, int control_fd)
+unsigned parent_count(const struct parent *parent, enum child_role role)
 {
-    struct rlimit no_core = { 0, 0 };
-    struct app_init init = {
-        .config = parent->config,
-        .listeners = parent->listeners.fds,
-        .listener_count = parent->listeners.count,
-        .scgi_count = parent->config->listen.scgi_count,
-        .log_fd = log_fd,
-        .control_fd = control_fd,
-    };
-    struct log log;
-    int error;
+    unsigned count = 0;
 
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        count += parent->children[i].pid > 0 && parent->children[i].role == role;
+    }
+    return count;
+}
+
+static bool has_children(const struct parent *parent)
+{
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        if (parent->children[i].pid > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_old(const struct child *child)
+{
+    return child->role == CHILD_CLOSING || child->role == CHILD_DRAINING;
+}
+
+void parent_flush_log(struct parent *parent)
+{
+    log_sink_pass(&parent->current.sink, &parent->own_lines);
+}
+
+/* ---- children -------------------------------------------------------------------------------- */
+
+static void close_but(const struct listeners *listeners, const struct listeners *kept)
+{
+    for (size_t i = 0; i < listeners->count; i++) {
+        if (!listeners_have_fd(kept, listeners->items[i].fd)) {
+            close(listeners->items[i].fd);
+        }
+    }
+}
+
+/* In a new child: a listener that it kept would never close, nor would the other children see our
+ * end. */
+static void on_fork(void *owner, const struct generation *generation)
+{
+    struct parent *parent = owner;
+
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        child_close(&parent->children[i]);
+    }
+    close_but(&parent->current.listeners, &generation->listeners);
+    close_but(&parent->next.listeners, &generation->listeners);
+    log_sink_close(&parent->current.sink);
+    log_sink_close(&parent->next.sink);
+    log_pipe_close(&parent->own_lines);
+    close(parent->log_fd);
+    notify_deinit(&parent->notify);
     close(parent->signal_fd);
-    (void)setrlimit(RLIMIT_CORE, &no_core);
-    error = drop_rights(parent->config);
+}
+
+int parent_start_child(struct parent *parent, const struct generation *generation)
+{
+    uint64_t watchdog_ms = parent->notify.watchdog_ms;
+    struct child_start start = {
+        .generation = generation,
+        .on_fork = on_fork,
+        .owner = parent,
+    };
+    int error = -ENOSPC;
+
+    if (notify_is_on(&parent->notify)) {
+        start.report_ms = watchdog_ms > 0 && watchdog_ms < 8000 ? (unsigned)watchdog_ms / 8 : 1000;
+        start.stuck_ms = watchdog_ms > 0 ? (unsigned)(watchdog_ms / 2) : 0;
+    }
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        if (parent->children[i].pid == 0) {
+            error = child_start(&parent->children[i], &start);
+            parent->children[i].deadline_ms = parent_now_ms() + START_WAIT_MS;
+            break;
+        }
+    }
     if (error != 0) {
-        log_init(&log, log_fd, LOG_INFO, parent->config->log_format);
-        log_error(&log, "cannot become the configured user and group",
-                  log_str("user", parent->config->user_name), log_errno("error", error));
-        return EX_OSERR;
+        log_error(&parent->log, "cannot start a child", log_errno("error", error));
     }
-    return app_run(&init);
+    return error;
 }
 
-/* ---- in the parent -----------------------------------------------------------------------------
- * */
-
-static int open_channels(int log_fds[2], int control_fds[2])
+void parent_end_child(struct parent *parent, struct child *child, char order)
 {
-    if (pipe2(log_fds, O_CLOEXEC | O_NONBLOCK) != 0) {
-        return -errno;
+    uint64_t now = parent_now_ms();
+    uint64_t allowed_ms = order == APP_STOP ? 0 : parent->current.config->shutdown_timeout_ms;
+
+    child_order(child, order, now);
+    if (child->deadline_ms == 0 || now + allowed_ms + END_WAIT_MS < child->deadline_ms) {
+        child->deadline_ms = now + allowed_ms + END_WAIT_MS;
     }
-    (void)fcntl(log_fds[0], F_SETPIPE_SZ, LOG_PIPE_BYTES);
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control_fds) != 0) {
-        int error = -errno;
-
-        close(log_fds[0]);
-        close(log_fds[1]);
-        return error;
-    }
-    return 0;
-}
-
-static void close_channels(const int log_fds[2], const int control_fds[2], unsigned side)
-{
-    close(log_fds[side]);
-    close(control_fds[side]);
-}
-
-static int start_child(struct parent *parent)
-{
-    struct child *child = &parent->child;
-    int log_fds[2];
-    int control_fds[2];
-    int error = open_channels(log_fds, control_fds);
-    pid_t pid;
-
-    if (error != 0) {
-        return error;
-    }
-    pid = fork();
-    if (pid < 0) {
-        error = -errno;
-        close_channels(log_fds, control_fds, 0);
-        close_channels(log_fds, control_fds, 1);
-        return error;
-    }
-    if (pid == 0) {
-        close_channels(log_fds, control_fds, 0);
-        parent->exit_code = child_main(parent, log_fds[1], control_fds[1]);
-        exit(parent->exit_code);
-    }
-    close_channels(log_fds, control_fds, 1);
-    *child = (struct child){ .pid = pid, .log_fd = log_fds[0], .control_fd = control_fds[0] };
-    buf_init(&child->line, LOG_HELD_MAX);
-    return 0;
-}
-
-/* Passes whole lines on, so that no two children's lines mix. */
-static void pass_log_lines(struct parent *parent, struct span bytes)
-{
-    struct child *child = &parent->child;
-    const uint8_t *last = memrchr(bytes.ptr, '\n', bytes.len);
-    struct span lines;
-
-    if (last == NULL) {
-        (void)buf_append_span(&child->line, bytes);
-        return;
-    }
-    lines = span_take(&bytes, (size_t)(last - bytes.ptr) + 1);
-    log_sink_write(&parent->sink, buf_span(&child->line));
-    log_sink_write(&parent->sink, lines);
-    buf_clear(&child->line);
-    if (bytes.len > 0) {
-        (void)buf_append_span(&child->line, bytes);
-    }
-}
-
-static void read_log(struct parent *parent)
-{
-    uint8_t bytes[16384];
-    ssize_t got;
-
-    while ((got = read(parent->child.log_fd, bytes, sizeof(bytes))) > 0) {
-        pass_log_lines(parent, span_of(bytes, (size_t)got));
-    }
-}
-
-static void read_control(struct parent *parent)
-{
-    char order;
-
-    if (recv(parent->child.control_fd, &order, 1, MSG_DONTWAIT) == 1) {
-        parent->child.is_ready = true;
-        parent->was_ready = true;
-    }
-}
-
-static void forget_child(struct parent *parent)
-{
-    struct child *child = &parent->child;
-
-    read_control(parent);
-    read_log(parent);
-    close(child->log_fd);
-    close(child->control_fd);
-    buf_deinit(&child->line);
-    *child = (struct child){ .pid = 0, .log_fd = -1, .control_fd = -1 };
 }
 
 static void log_death(struct parent *parent, pid_t pid, int status)
@@ -227,52 +153,66 @@ static void log_death(struct parent *parent, pid_t pid, int status)
 /* When the child may be started again: at once, unless this was one death too many. */
 static uint64_t restart_time_ms(struct parent *parent)
 {
-    uint64_t now = now_ms();
-    /* The ring's next place holds the death DEATHS_MAX - 1 before this one. */
-    uint64_t *place = &parent->deaths_ms[parent->deaths++ % DEATHS_MAX];
+    uint64_t now = parent_now_ms();
+    /* The ring's next place holds the death PARENT_DEATHS_MAX - 1 before this one. */
+    uint64_t *place = &parent->deaths_ms[parent->deaths++ % PARENT_DEATHS_MAX];
     uint64_t earlier;
 
     *place = now;
-    earlier = parent->deaths_ms[parent->deaths % DEATHS_MAX];
-    if (parent->deaths < DEATHS_MAX || now - earlier > DEATHS_WITHIN_MS) {
+    earlier = parent->deaths_ms[parent->deaths % PARENT_DEATHS_MAX];
+    if (parent->deaths < PARENT_DEATHS_MAX || now - earlier > PARENT_DEATHS_WITHIN_MS) {
         return now;
     }
     log_error(&parent->log, "child dies again and again: waiting before the next start",
-              log_uint("deaths", DEATHS_MAX), log_uint("wait_ms", RESTART_WAIT_MS));
-    return now + RESTART_WAIT_MS;
+              log_uint("deaths", PARENT_DEATHS_MAX), log_uint("wait_ms", PARENT_RESTART_WAIT_MS));
+    return now + PARENT_RESTART_WAIT_MS;
 }
 
-static void on_child_end(struct parent *parent, pid_t pid, int status)
+static bool is_clean(int status)
 {
-    forget_child(parent);
-    if (parent->is_stopping) {
-        return;
-    }
-    if (!parent->was_ready && WIFEXITED(status) && WEXITSTATUS(status) == EX_OSERR) {
-        /* It cannot start: the reason is in the log, and trying again would not help. */
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The reason is in the log, and trying again would not help. */
+static bool cannot_start(const struct parent *parent, int status)
+{
+    return !parent->was_ready && WIFEXITED(status) && WEXITSTATUS(status) == EX_OSERR;
+}
+
+/* A child that was at work, or was to be. */
+static void on_death(struct parent *parent, enum child_role role, int status)
+{
+    if (role == CHILD_STARTING && parent->is_changing) {
+        parent_fail_change(parent);
+    } else if (cannot_start(parent, status)) {
         parent->exit_code = EX_OSERR;
         parent->is_stopping = true;
-        return;
+    } else {
+        parent->restart_at_ms = restart_time_ms(parent);
     }
-    log_death(parent, pid, status);
-    parent->restart_at_ms = restart_time_ms(parent);
 }
 
-static void restart_child(struct parent *parent)
+static void on_child_end(struct parent *parent, struct child *child, int status)
 {
-    int error;
+    enum child_role role = child->role;
+    bool was_old = is_old(child);
+    pid_t pid = child->pid;
 
-    if (parent->restart_at_ms == 0 || now_ms() < parent->restart_at_ms || parent->is_stopping) {
+    log_sink_pass(&parent->current.sink, &child->log);
+    child_close(child);
+    if (role == CHILD_CLOSING && parent->tell_by_ms > 0) {
+        parent_tell_change(parent);
+    }
+    if (was_old && is_clean(status)) {
+        log_info(&parent->log, "child ended", log_int("pid", pid));
         return;
     }
-    error = start_child(parent);
-    if (error != 0) {
-        log_error(&parent->log, "cannot start a child", log_errno("error", error));
-        parent->restart_at_ms = now_ms() + 1000;
-        return;
+    if (!cannot_start(parent, status)) {
+        log_death(parent, pid, status);
     }
-    parent->restart_at_ms = 0;
-    log_info(&parent->log, "child started", log_int("pid", parent->child.pid));
+    if (!was_old) {
+        on_death(parent, role, status);
+    }
 }
 
 static void reap(struct parent *parent)
@@ -281,43 +221,149 @@ static void reap(struct parent *parent)
     pid_t pid;
 
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == parent->child.pid) {
-            on_child_end(parent, pid, status);
+        for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+            if (parent->children[i].pid == pid) {
+                on_child_end(parent, &parent->children[i], status);
+                break;
+            }
         }
     }
 }
+
+static void restart_child(struct parent *parent)
+{
+    if (parent->restart_at_ms == 0 || parent_now_ms() < parent->restart_at_ms ||
+        parent->is_stopping || parent->is_changing) {
+        return;
+    }
+    if (parent_start_child(parent, &parent->current) != 0) {
+        parent->restart_at_ms = parent_now_ms() + 1000;
+        return;
+    }
+    parent->restart_at_ms = 0;
+    log_info(&parent->log, "child started",
+             log_int("pid", parent_find(parent, CHILD_STARTING)->pid));
+}
+
+static void kill_overdue(struct parent *parent)
+{
+    uint64_t now = parent_now_ms();
+
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        struct child *child = &parent->children[i];
+
+        if (child->pid > 0 && child->deadline_ms > 0 && now >= child->deadline_ms) {
+            log_error(&parent->log, "child killed: it takes too long",
+                      log_str("to", child->role == CHILD_STARTING ? "start" : "end"),
+                      log_int("pid", child->pid));
+            kill(child->pid, SIGKILL);
+            child->deadline_ms = 0;
+        }
+    }
+}
+
+static void on_ready(struct parent *parent, struct child *child)
+{
+    if (child->role != CHILD_STARTING) {
+        return; /* it has been told to end meanwhile */
+    }
+    child->deadline_ms = 0;
+    if (parent->is_changing) {
+        parent_finish_change(parent);
+    }
+    child->role = CHILD_SERVING;
+    child->serving_since_ms = parent_now_ms();
+    if (!parent->was_ready) {
+        parent->was_ready = true;
+        notify_ready(&parent->notify);
+    }
+}
+
+static void on_closed(struct parent *parent, struct child *child)
+{
+    child->role = CHILD_DRAINING;
+    if (parent->tell_by_ms > 0) {
+        parent_tell_change(parent);
+    }
+}
+
+static void hear_child(struct parent *parent, struct child *child)
+{
+    if (child->pid == 0) {
+        return;
+    }
+    log_sink_pass(&parent->current.sink, &child->log);
+    switch (child_read(child, parent_now_ms())) {
+    case APP_READY:
+        on_ready(parent, child);
+        break;
+    case APP_CLOSED:
+        on_closed(parent, child);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- signals --------------------------------------------------------------------------------- */
 
 static void stop(struct parent *parent, bool at_once)
 {
     char order = at_once || parent->is_stopping ? APP_STOP : APP_DRAIN;
 
+    if (!parent->is_stopping) {
+        notify_stopping(&parent->notify);
+    }
     parent->is_stopping = true;
+    parent->wish = WISH_NOTHING;
+    parent->tell_by_ms = 0;
+    if (parent->is_changing) {
+        parent->is_changing = false;
+        generation_discard(&parent->next, &parent->current);
+    }
     /* New connections are refused from here on, as those of a server that is down. */
-    listeners_close(&parent->listeners);
-    if (parent->child.pid > 0 && write(parent->child.control_fd, &order, 1) != 1) {
-        kill(parent->child.pid, SIGKILL); /* it has left hundreds of orders unread */
+    listeners_close(&parent->current.listeners);
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        struct child *child = &parent->children[i];
+
+        if (child->pid > 0 && (order == APP_STOP || !is_old(child))) {
+            parent_end_child(parent, child, order);
+        }
+    }
+}
+
+static void reopen_log(struct parent *parent)
+{
+    int error = log_sink_reopen(&parent->current.sink);
+
+    if (error != 0) {
+        log_error(&parent->log, "cannot reopen the log file",
+                  log_str("log_file", parent->current.config->log_file), log_errno("error", error));
+    }
+}
+
+static void wish(struct parent *parent, enum parent_wish wanted)
+{
+    reopen_log(parent);
+    if (!parent->is_stopping && parent->wish < wanted) {
+        parent->wish = wanted;
     }
 }
 
 static void on_signal(struct parent *parent, int signal)
 {
-    int error;
-
     switch (signal) {
     case SIGCHLD:
         reap(parent);
         break;
     case SIGUSR1:
-        error = log_sink_reopen(&parent->sink);
-        if (error != 0) {
-            log_error(&parent->log, "cannot reopen the log file",
-                      log_str("log_file", parent->config->log_file), log_errno("error", error));
-        }
+        reopen_log(parent);
         break;
     case SIGHUP:
+        wish(parent, WISH_RELOAD);
+        break;
     case SIGUSR2:
-        log_warn(&parent->log, "this version cannot reload or upgrade in place: restart it",
-                 log_str("signal", strsignal(signal)));
+        wish(parent, WISH_UPGRADE);
         break;
     default:
         stop(parent, signal == SIGINT);
@@ -331,39 +377,6 @@ static void read_signals(struct parent *parent)
 
     while (read(parent->signal_fd, &signal, sizeof(signal)) == (ssize_t)sizeof(signal)) {
         on_signal(parent, (int)signal.ssi_signo);
-    }
-}
-
-static int poll_timeout_ms(const struct parent *parent)
-{
-    uint64_t now = now_ms();
-
-    if (parent->restart_at_ms == 0) {
-        return -1;
-    }
-    return parent->restart_at_ms > now ? (int)(parent->restart_at_ms - now) : 0;
-}
-
-static void watch_over(struct parent *parent)
-{
-    while (!parent->is_stopping || parent->child.pid > 0) {
-        struct pollfd fds[3] = {
-            { .fd = parent->signal_fd, .events = POLLIN },
-            { .fd = parent->child.pid > 0 ? parent->child.log_fd : -1, .events = POLLIN },
-            { .fd = parent->child.pid > 0 && !parent->child.is_ready ? parent->child.control_fd
-                                                                     : -1,
-              .events = POLLIN },
-        };
-
-        (void)poll(fds, 3, poll_timeout_ms(parent));
-        if ((fds[1].revents & POLLIN) != 0) {
-            read_log(parent);
-        }
-        if ((fds[2].revents & POLLIN) != 0) {
-            read_control(parent);
-        }
-        read_signals(parent);
-        restart_child(parent);
     }
 }
 
@@ -385,97 +398,174 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
-static bool write_pid(const char *path)
-{
-    FILE *file = fopen(path, "we");
-    bool is_written;
+/* ---- the loop -------------------------------------------------------------------------------- */
 
-    if (file == NULL) {
-        return false;
+static void look_for_group(struct parent *parent)
+{
+    uint64_t now = parent_now_ms();
+
+    if (parent->current.listeners.awaits_group && now >= parent->next_group_ms) {
+        parent->next_group_ms = now + GROUP_RETRY_MS;
+        listeners_retry_group(&parent->current.listeners, parent->current.config, &parent->log);
     }
-    is_written = fprintf(file, "%ld\n", (long)getpid()) > 0;
-    return fclose(file) == 0 && is_written;
 }
 
-/* Under another name first: whoever finds the file finds a number in it. */
-static int write_pid_file(struct parent *parent)
+/* at_ms 0: never. */
+static void wake_at(uint64_t *wake_ms, uint64_t at_ms)
 {
-    const char *path = parent->config->pid_file;
-    char *new_path;
-    int error = 0;
+    if (at_ms > 0 && at_ms < *wake_ms) {
+        *wake_ms = at_ms;
+    }
+}
 
-    if (path[0] == '\0') {
-        return 0;
+static int poll_timeout_ms(const struct parent *parent)
+{
+    uint64_t now = parent_now_ms();
+    uint64_t wake_ms = now + 3600000;
+
+    wake_at(&wake_ms, parent->is_stopping ? 0 : parent->restart_at_ms);
+    wake_at(&wake_ms, parent->current.listeners.awaits_group ? parent->next_group_ms : 0);
+    wake_at(&wake_ms, parent->tell_by_ms);
+    wake_at(&wake_ms, parent_next_status_ms(parent));
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        wake_at(&wake_ms, parent->children[i].pid > 0 ? parent->children[i].deadline_ms : 0);
     }
-    if (asprintf(&new_path, "%s.new", path) < 0) {
-        return -ENOMEM;
+    return wake_ms > now ? (int)(wake_ms - now) : 0;
+}
+
+static void wait_for_events(const struct parent *parent)
+{
+    struct pollfd fds[1 + 2 * PARENT_CHILDREN_MAX];
+    nfds_t count = 0;
+
+    fds[count++] = (struct pollfd){ .fd = parent->signal_fd, .events = POLLIN };
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        const struct child *child = &parent->children[i];
+
+        /* Their end is told by SIGCHLD; a pipe that is at its end would only keep us busy. */
+        if (child->pid > 0) {
+            fds[count++] = (struct pollfd){ .fd = child->log.fd, .events = POLLIN };
+            fds[count++] = (struct pollfd){ .fd = child->control_fd, .events = POLLIN };
+        }
     }
-    if (!write_pid(new_path) || rename(new_path, path) != 0) {
-        error = -errno;
-        (void)unlink(new_path);
+    (void)poll(fds, count, poll_timeout_ms(parent));
+}
+
+static void watch_over(struct parent *parent)
+{
+    while (!parent->is_stopping || has_children(parent)) {
+        parent_flush_log(parent);
+        wait_for_events(parent);
+        for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+            hear_child(parent, &parent->children[i]);
+        }
+        read_signals(parent);
+        kill_overdue(parent);
+        if (parent->tell_by_ms > 0 && parent_now_ms() >= parent->tell_by_ms) {
+            parent_tell_change(parent);
+        }
+        parent_begin_wish(parent);
+        restart_child(parent);
+        look_for_group(parent);
+        parent_tell_status(parent);
     }
-    free(new_path);
+}
+
+/* ---- begin and end --------------------------------------------------------------------------- */
+
+/* Where the log file cannot be had the reason goes to standard error. */
+static int open_log(struct parent *parent)
+{
+    const struct config *config = parent->current.config;
+    int error = log_sink_open(&parent->current.sink, config->log_file);
+
+    if (error != 0) {
+        log_init(&parent->log, STDERR_FILENO, config->log_level, config->log_format);
+        log_error(&parent->log, "cannot open the log file", log_str("log_file", config->log_file),
+                  log_errno("error", error));
+        return error;
+    }
+    error = log_pipe_open(&parent->own_lines, &parent->log_fd);
+    if (error == 0) {
+        log_init(&parent->log, parent->log_fd, config->log_level, config->log_format);
+    }
     return error;
 }
 
 /* What can fail before the first child; logged here. */
 static int set_up(struct parent *parent)
 {
+    const struct listeners none = { .count = 0 };
+    struct listeners listeners;
     int error;
 
     /* The reader of our standard error may go away; we do not. */
     (void)signal(SIGPIPE, SIG_IGN);
-    error = log_sink_open(&parent->sink, parent->config->log_file);
-    log_init(&parent->log, parent->sink.fd < 0 ? STDERR_FILENO : parent->sink.fd,
-             parent->config->log_level, parent->config->log_format);
+    error = open_log(parent);
     if (error != 0) {
-        log_error(&parent->log, "cannot open the log file",
-                  log_str("log_file", parent->config->log_file), log_errno("error", error));
         return error;
     }
     parent->signal_fd = open_signals();
     if (parent->signal_fd < 0) {
         return -errno;
     }
-    error = listeners_open(&parent->listeners, parent->config, &parent->log);
+    error = listeners_open(&listeners, &none, parent->current.config, &parent->log);
     if (error != 0) {
         return error;
     }
-    error = write_pid_file(parent);
+    parent->current.listeners = listeners;
+    error = pid_file_write(parent->current.config->pid_file);
     if (error != 0) {
         log_error(&parent->log, "cannot write the pid file",
-                  log_str("pid_file", parent->config->pid_file), log_errno("error", error));
+                  log_str("pid_file", parent->current.config->pid_file), log_errno("error", error));
     }
     return error;
 }
 
-int parent_run(const char *config_path, const struct config *config, char **argv)
+static void tear_down(struct parent *parent)
+{
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        child_close(&parent->children[i]);
+    }
+    listeners_close(&parent->current.listeners);
+    parent_flush_log(parent);
+    log_pipe_close(&parent->own_lines);
+    if (parent->log_fd >= 0) {
+        close(parent->log_fd);
+    }
+    log_sink_close(&parent->current.sink);
+    config_free(parent->current.config);
+    notify_deinit(&parent->notify);
+    if (parent->signal_fd >= 0) {
+        close(parent->signal_fd);
+    }
+}
+
+int parent_run(const char *config_path, struct config *config, char **argv)
 {
     struct parent parent = {
-        .config = config,
+        .config_path = config_path,
+        .argv = argv,
+        .current = { .config = config, .sink = { .fd = -1 } },
+        .next = { .sink = { .fd = -1 } },
+        .log_fd = -1,
+        .own_lines = { .fd = -1 },
         .signal_fd = -1,
-        .child = { .log_fd = -1, .control_fd = -1 },
     };
-    int error = set_up(&parent);
+    int error;
 
-    (void)config_path; /* for a reload and an upgrade in place, which this version lacks */
-    (void)argv;
+    for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
+        parent.children[i] = (struct child){ .log = { .fd = -1 }, .control_fd = -1 };
+    }
+    notify_init(&parent.notify);
+    error = set_up(&parent);
     if (error == 0) {
-        error = start_child(&parent);
-        if (error != 0) {
-            log_error(&parent.log, "cannot start a child", log_errno("error", error));
-        }
+        error = parent_start_child(&parent, &parent.current);
     }
     if (error == 0) {
         watch_over(&parent);
-        if (config->pid_file[0] != '\0') {
-            (void)unlink(config->pid_file);
-        }
+        pid_file_remove(parent.current.config->pid_file);
     }
-    listeners_close(&parent.listeners);
-    log_sink_close(&parent.sink);
-    if (parent.signal_fd >= 0) {
-        close(parent.signal_fd);
-    }
+    tear_down(&parent);
     return error != 0 ? EX_OSERR : parent.exit_code;
 }

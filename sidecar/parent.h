@@ -10,10 +10,11 @@
 #include "sidecar/config.h"
 
 /*
- * Runs the service until it is told to stop. Borrows config, and config_path and argv, of which it
- * was read and with which the program was started. Returns the process's exit code: 0, or 71 when
- * it cannot start (logged).
+ * Runs the service until it is told to stop. Takes config, which was read from config_path; borrows
+ * config_path and argv, with which the program was started and will be started again at an upgrade.
+ * Returns the process's exit code: 0, 71 when it cannot start, or 78 when a service manager passed
+ * sockets that it cannot use (logged).
  */
-int parent_run(const char *config_path, const struct config *config, char **argv);
+int parent_run(const char *config_path, struct config *config, char **argv);
 
 #endif

@@ -491,7 +491,7 @@ static void settle(struct exchange *exchange)
     if (exchange->state == EXCHANGE_DRAIN) {
         finish_drain(exchange);
     } else if (exchange->state == EXCHANGE_PARAMS) {
-        if (exchange->relay->is_draining && exchange->request == NULL && !front->is_active &&
+        if (exchange->relay->closes_idle && exchange->request == NULL && !front->is_active &&
             outq_is_empty(&front->out)) {
             exchange_close(exchange);
             return;
@@ -547,6 +547,9 @@ void exchange_pump(struct exchange *exchange)
 
 void exchange_drain(struct exchange *exchange)
 {
+    if (exchange->state == EXCHANGE_PARAMS) {
+        exchange->front.watch.ready |= WATCH_READ; /* a request may have come in this moment */
+    }
     task_defer(&exchange->task, exchange->relay->loop);
 }
 

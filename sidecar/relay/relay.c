@@ -19,6 +19,9 @@
 #define ACCEPTS_PER_TURN 8
 /* How long accepting rests when the system has no descriptor or memory for another connection. */
 #define ACCEPT_PAUSE_MS 100
+/* How long a connection without a request is kept when we are told to drain: the request of one
+ * that has just been opened, or reused, is on its way. */
+#define IDLE_GRACE_MS 200
 
 int relay_receive(struct watch *watch, uint8_t *room, size_t size, struct span *input)
 {
@@ -239,11 +242,23 @@ static void on_order(struct relay *relay, bool is_cut)
 {
     if (!relay->is_draining) {
         close_doors(relay);
+        if (relay->on_closed != NULL) {
+            relay->on_closed(relay, relay->owner);
+        }
     }
     relay->is_draining = true;
     relay->is_cutting = is_cut;
+    relay->closes_idle = is_cut || timer_start(&relay->idle_grace, IDLE_GRACE_MS) != 0;
     for_all(relay, is_cut ? exchange_cut : exchange_drain);
     tell_if_drained(relay);
+}
+
+static void on_idle_grace(struct timer *timer)
+{
+    struct relay *relay = list_entry(timer, struct relay, idle_grace);
+
+    relay->closes_idle = true;
+    for_all(relay, exchange_drain);
 }
 
 static struct request *find_request(struct relay *relay, uint64_t ticket)
@@ -363,6 +378,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     relay->log = init->log;
     relay->stats = init->stats;
     relay->fronts = init->fronts;
+    relay->on_closed = init->on_closed;
     relay->on_drained = init->on_drained;
     relay->owner = init->owner;
     /* Unique among all relays of the builder. */
@@ -377,6 +393,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     task_init(&relay->reap, on_reap);
     timer_init(&relay->accept_pause, relay->loop, on_accept_pause);
     timer_init(&relay->watch_them, relay->loop, on_watch_them);
+    timer_init(&relay->idle_grace, relay->loop, on_idle_grace);
 }
 
 static int open_mailboxes(struct relay *relay, const struct relay_init *init)
@@ -452,6 +469,7 @@ void relay_free(struct relay *relay)
     on_reap(&relay->reap);
     timer_stop(&relay->accept_pause);
     timer_stop(&relay->watch_them);
+    timer_stop(&relay->idle_grace);
     close_mailboxes(relay);
     gate_deinit(&relay->gate);
     free(relay->listeners);

@@ -55,7 +55,9 @@ struct relay_init {
     const int *listeners;
     size_t listener_count;
     size_t scgi_count; /* that many of the listeners, the last ones, speak SCGI */
-    /* Called once, in the relay's thread, when it has been told to drain and nothing is left. */
+    /* Called once, in the relay's thread, when it has been told to drain: when it accepts nothing
+     * more (may be NULL), and when nothing is left. */
+    void (*on_closed)(struct relay *relay, void *owner);
     void (*on_drained)(struct relay *relay, void *owner);
     void *owner;
 };
@@ -91,9 +93,12 @@ struct relay {
     struct timer accept_pause;
     bool is_accepting;
     bool is_full; /* accepting rests because the limit of fronts is reached */
+    struct timer idle_grace;
     bool is_draining;
-    bool is_cutting; /* shutdown_timeout is over */
+    bool closes_idle; /* connections without a request: a moment after the order to drain */
+    bool is_cutting;  /* shutdown_timeout is over */
     bool drained_told;
+    void (*on_closed)(struct relay *relay, void *owner);
     void (*on_drained)(struct relay *relay, void *owner);
     void *owner;
     uint8_t read_buffer[RELAY_HEADROOM + RELAY_READ_SIZE];

@@ -81,19 +81,18 @@ def wait_until(condition, what, timeout=None):
 class Sidecar:
     """The real program, running."""
 
-    def __init__(self, folder, sections, environment=None):
+    def __init__(self, folder, sections, environment=None, command=None, **popen):
         self.folder = folder
         self.config = os.path.join(folder, "velox-sidecar.ini")
         self.log_path = os.path.join(folder, "log")
         self.stderr_path = os.path.join(folder, "stderr")
         self.log_offset = 0
         self.address = sections["listen"]["fastcgi"].split(",")[0].strip()
-        with open(self.config, "w") as config:
-            config.write(ini_text(sections))
+        self.write_config(sections)
         with open(self.stderr_path, "wb") as stderr:
-            self.process = subprocess.Popen(sidecar_command() + ["-c", self.config],
+            self.process = subprocess.Popen((command or sidecar_command()) + ["-c", self.config],
                                             stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
-                                            start_new_session=True, env=environment)
+                                            start_new_session=True, env=environment, **popen)
         try:
             self._wait_listening()
         except BaseException:
@@ -110,15 +109,29 @@ class Sidecar:
                 return False
         wait_until(listening, f"a listener at {self.address}", 2 * DEADLINE)
 
+    def write_config(self, sections):
+        # Under its name at once: a reload may be reading it.
+        with open(self.config + ".new", "w") as config:
+            config.write(ini_text(sections))
+        os.rename(self.config + ".new", self.config)
+
+    def children(self):
+        """The pids of all children; more than one while old ones drain."""
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/children") as children:
+            return [int(child) for child in children.read().split()]
+
     def child(self):
         """The pid of the child that does the work."""
-        pid = self.process.pid
+        return wait_until(lambda: self.children() if len(self.children()) == 1 else None, "one child process")[0]
 
-        def only_child():
-            with open(f"/proc/{pid}/task/{pid}/children") as children:
-                pids = children.read().split()
-            return int(pids[0]) if len(pids) == 1 else None
-        return wait_until(only_child, "one child process")
+    def reload(self, sections=None, number=signal.SIGHUP):
+        """Until a new child serves; its pid."""
+        if sections is not None:
+            self.write_config(sections)
+        before = len(self.log("configuration reloaded"))
+        self.signal(number)
+        return wait_until(lambda: self.log("configuration reloaded")[before:], "the reload")[0]["pid"]
 
     def peak_memory_kb(self):
         with open(f"/proc/{self.child()}/status") as status:
@@ -274,6 +287,14 @@ class Stack:
         front = self.front()
         front.ask(*arguments, **named)
         return front
+
+    def reload(self, number=signal.SIGHUP, **changes):
+        """With these keys changed; the new child's pid."""
+        for section, keys in changes.items():
+            self.sections.setdefault(section, {}).update(
+                {key: value if value is None else str(value).replace("{folder}", self.folder)
+                 for key, value in keys.items()})
+        return self.sidecar.reload(self.sections, number)
 
     def check_serves(self):
         """An ordinary request passes."""

@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* How long a connection without a request may still send one. */
+#define GRACE_MS 200
+
 static bool is_drained(const struct sim *sim)
 {
     return sim->relays[0].is_drained;
@@ -32,6 +35,8 @@ static void play_idle(struct sim *sim)
     sim_run(sim);
     expect_answer(kept, PAGE);
     sim_drain(sim);
+    sim_expect(!silent->stream.has_ended && !kept->stream.has_ended);
+    sim_pass(sim, GRACE_MS);
     assert_true(silent->stream.has_ended);
     assert_true(kept->stream.has_ended);
     assert_true(is_drained(sim));
@@ -70,6 +75,31 @@ static void play_unread(struct sim *sim)
     worker_answer(worker, PAGE);
     sim_run(sim);
     expect_answer(front, PAGE);
+    sim_pass(sim, GRACE_MS);
+    assert_true(is_drained(sim));
+}
+
+/* On its way when the order came: the web server has just connected, or taken a kept connection. */
+static void play_on_its_way(struct sim *sim)
+{
+    struct sim_front *fresh = sim_connect(sim);
+    struct sim_front *kept = sim_connect(sim);
+
+    front_get(kept, true);
+    worker_answer(sim_accept(sim), PAGE);
+    sim_run(sim);
+    expect_answer(kept, PAGE);
+    sim_drain(sim);
+    sim_pass(sim, GRACE_MS / 2);
+    front_get(fresh, false);
+    worker_answer(sim_accept(sim), PAGE);
+    sim_run(sim);
+    expect_answer(fresh, PAGE);
+    front_get(kept, true);
+    worker_answer(sim_accept(sim), PAGE);
+    sim_run(sim);
+    expect_answer(kept, PAGE);
+    sim_settle(sim);
     assert_true(is_drained(sim));
 }
 
@@ -235,6 +265,7 @@ static void play_two(struct sim *sim)
     worker_answer(sim_accept(sim), PAGE);
     sim_run(sim);
     expect_answer(second, PAGE);
+    sim_pass(sim, GRACE_MS);
     sim_expect(!sim->relays[0].is_drained);
     assert_true(sim->relays[1].is_drained);
     sim_pass(sim, 60000);
@@ -300,6 +331,7 @@ static const struct scenario scenarios[] = {
     { "idle connections are closed", NULL, play_idle, 0 },
     { "a running answer is finished", NULL, play_running, 0 },
     { "a request that the kernel holds is served", NULL, play_unread, 0 },
+    { "a request on its way is served", NULL, play_on_its_way, 0 },
     { "half a head may go on", NULL, play_half_a_head, 0 },
     { "who comes late is refused", NULL, play_late, 0 },
     { "a build is finished", NULL, play_build, 0 },

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reloading: the next generation starts beside the current one and takes its place only when it is
+ * ready. Whatever fails on the way, the current one must go on as if nothing had been asked.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "sidecar/app.h"
+#include "sidecar/parent_parts.h"
+
+/* A child that is stuck may not close; the new one serves all the same. */
+#define CLOSE_WAIT_MS 1000
+
+static void tell_reloading(struct parent *parent)
+{
+    if (!parent->is_reload_told) {
+        parent->is_reload_told = true;
+        notify_reloading(&parent->notify);
+    }
+}
+
+/* The manager waits for this after a failure, too, and has no word for one: the log says it. */
+static void tell_reloaded(struct parent *parent)
+{
+    parent->is_reload_told = false;
+    notify_ready(&parent->notify);
+}
+
+static void give_up(struct parent *parent)
+{
+    log_error(&parent->log, "reload failed: nothing has changed",
+              log_str("file", parent->config_path));
+    tell_reloaded(parent);
+}
+
+static void reload(struct parent *parent)
+{
+    int error;
+
+    tell_reloading(parent);
+    error = generation_prepare(&parent->next, &parent->current, parent->config_path, &parent->log);
+    if (error == 0) {
+        parent->is_changing = true;
+        error = parent_start_child(parent, &parent->next);
+        if (error != 0) {
+            parent_fail_change(parent);
+        }
+    } else {
+        give_up(parent);
+    }
+}
+
+void parent_begin_wish(struct parent *parent)
+{
+    if (parent->wish == WISH_NOTHING || parent->is_changing || parent->tell_by_ms > 0 ||
+        parent->is_stopping || parent_find(parent, CHILD_STARTING) != NULL) {
+        return;
+    }
+    if (parent_count(parent, CHILD_CLOSING) + parent_count(parent, CHILD_DRAINING) >=
+        PARENT_DRAINING_MAX) {
+        if (!parent->is_wait_told) {
+            parent->is_wait_told = true;
+            log_warn(&parent->log, "reload waits for an old child to end",
+                     log_uint("old_children", PARENT_DRAINING_MAX));
+        }
+        return;
+    }
+    parent->is_wait_told = false;
+    parent->wish = WISH_NOTHING;
+    reload(parent);
+}
+
+void parent_finish_change(struct parent *parent)
+{
+    struct child *old = parent_find(parent, CHILD_SERVING);
+
+    parent_flush_log(parent); /* into the log that the old configuration names */
+    if (old != NULL) {
+        parent_end_child(parent, old, APP_DRAIN);
+    }
+    generation_replace(&parent->current, &parent->next, &parent->log);
+    parent->is_changing = false;
+    parent->restart_at_ms = 0;
+    log_init(&parent->log, parent->log_fd, parent->current.config->log_level,
+             parent->current.config->log_format);
+    parent->tell_by_ms = parent_now_ms() + (old == NULL ? 0 : CLOSE_WAIT_MS);
+}
+
+void parent_tell_change(struct parent *parent)
+{
+    const struct child *child = parent_find(parent, CHILD_SERVING);
+
+    parent->tell_by_ms = 0;
+    log_info(&parent->log, "configuration reloaded",
+             log_int("pid", child == NULL ? 0 : child->pid));
+    tell_reloaded(parent);
+}
+
+void parent_fail_change(struct parent *parent)
+{
+    parent->is_changing = false;
+    generation_discard(&parent->next, &parent->current);
+    give_up(parent);
+    if (parent_find(parent, CHILD_SERVING) == NULL && parent->restart_at_ms == 0) {
+        parent->restart_at_ms = parent_now_ms(); /* the old one died meanwhile */
+    }
+}
