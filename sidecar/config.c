@@ -15,6 +15,7 @@
 #include "sidecar/base/buf.h"
 #include "sidecar/config_check.h"
 #include "sidecar/config_file.h"
+#include "sidecar/config_hints.h"
 #include "sidecar/config_lines.h"
 #include "sidecar/config_parse.h"
 #include "sidecar/config_report.h"
@@ -59,10 +60,14 @@ static int config_on_section(void *owner, unsigned line, const char *section)
 {
     struct config_reading *reading = owner;
     char names[256];
+    char hint[96];
 
     reading->key = NULL;
     reading->section = NULL;
     reading->in_unknown_section = true;
+    if (section == NULL) {
+        return 0; /* the line is reported next */
+    }
     for (size_t i = 0; i < config_key_count(); i++) {
         if (strcmp(config_key_at(i)->section, section) == 0) {
             reading->section = config_key_at(i)->section;
@@ -71,7 +76,9 @@ static int config_on_section(void *owner, unsigned line, const char *section)
         }
     }
     config_list_names(NULL, names, sizeof(names));
-    config_mistake(reading->report, line, section, NULL, "unknown section; allowed are %s", names);
+    config_hint_section(section, hint, sizeof(hint));
+    config_mistake(reading->report, line, section, NULL, "unknown section%s; allowed are %s", hint,
+                   names);
     return 0;
 }
 
@@ -80,6 +87,7 @@ static int config_on_value(void *owner, unsigned line, const char *name, const c
     struct config_reading *reading = owner;
     const struct config_key *key;
     char names[512];
+    char hint[96];
     size_t index;
 
     reading->key = NULL;
@@ -93,8 +101,9 @@ static int config_on_value(void *owner, unsigned line, const char *name, const c
     key = config_key_find(reading->section, name);
     if (key == NULL) {
         config_list_names(reading->section, names, sizeof(names));
-        config_mistake(reading->report, line, reading->section, name, "unknown key; allowed are %s",
-                       names);
+        config_hint_key(reading->section, name, hint, sizeof(hint));
+        config_mistake(reading->report, line, reading->section, name,
+                       "unknown key%s; allowed are %s", hint, names);
         return 0;
     }
     index = config_key_index(key);
@@ -250,8 +259,8 @@ static int config_parse_given(struct config_file *file, const struct config_key 
     if (error == 0) {
         config_tell_pending(file, key, &standard, report);
     } else if (error == -EINVAL) {
-        config_mistake(report, file->lines[index] + value.line, key->section, key->name, "%s",
-                       value.problem);
+        config_mistake(report, file->lines[index] + value.line, key->section, key->name, "%s%s",
+                       value.problem, config_hint_value(file->texts[index]));
         error = config_replace_broken(file, key);
     }
     return error;

@@ -6,27 +6,25 @@
 
 #include "sidecar/config_check.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "sidecar/config_check_parts.h"
 #include "sidecar/config_table.h"
 
-static unsigned config_line(const struct config_file *file, const char *section, const char *name)
+unsigned config_line(const struct config_file *file, const char *section, const char *name)
 {
     return file->lines[config_key_index(config_key_find(section, name))];
 }
 
-static const char *config_text(const struct config_file *file, const char *section,
-                               const char *name)
+const char *config_text(const struct config_file *file, const char *section, const char *name)
 {
     return file->texts[config_key_index(config_key_find(section, name))];
 }
 
 /* A key that was refused has been reported and needs no second line. */
-static bool config_is_broken(const struct config_file *file, const char *section, const char *name)
+bool config_is_broken(const struct config_file *file, const char *section, const char *name)
 {
     return file->broken[config_key_index(config_key_find(section, name))];
 }
@@ -110,6 +108,11 @@ static void config_check_user(const struct config_file *file, struct config_repo
                        "not set and started as root: everything runs as root; set the user of "
                        "PHP-FPM's pool or one that can reach its socket");
     }
+    if (config->has_user && config->user == 0) {
+        config_warning(report, config_line(file, "sidecar", "user"), "sidecar", "user",
+                       "everything runs as root; set the user of PHP-FPM's pool or one that can "
+                       "reach its socket");
+    }
     if (config->has_user && geteuid() != 0 && config->user != geteuid()) {
         config_warning(report, config_line(file, "sidecar", "user"), "sidecar", "user",
                        "not started as root, so the user stays what it is");
@@ -134,6 +137,13 @@ static void config_check_times(const struct config_file *file, struct config_rep
                        config_text(file, "retry", "max_delay"),
                        config_text(file, "retry", "initial_delay"));
     }
+    if (max_line > 0 && build->retry.max_delay_ms >= build->build_timeout_ms) {
+        config_warning(report, max_line, "retry", "max_delay",
+                       "%s is not under build_timeout (%s): there may be no time for another "
+                       "attempt",
+                       config_text(file, "retry", "max_delay"),
+                       config_text(file, "velox", "build_timeout"));
+    }
     if ((request_line > 0 || build_line > 0) &&
         build->request_timeout_ms < build->build_timeout_ms) {
         config_warning(report, request_line > 0 ? request_line : build_line, "velox",
@@ -152,15 +162,6 @@ static void config_check_times(const struct config_file *file, struct config_rep
     }
 }
 
-static void config_check_readable(const struct config_file *file, struct config_report *report,
-                                  const char *name, const char *path)
-{
-    if (path[0] != '\0' && access(path, R_OK) != 0) {
-        config_warning(report, config_line(file, "velox", name), "velox", name,
-                       "%s cannot be read: %s", path, strerror(errno));
-    }
-}
-
 static void config_check_velox(const struct config_file *file, struct config_report *report)
 {
     const struct build_options *build = &file->config.build;
@@ -170,14 +171,11 @@ static void config_check_velox(const struct config_file *file, struct config_rep
             config_warning(report, config_line(file, "velox", "server_url"), "velox", "server_url",
                            "empty: no build request is intercepted, everything is only relayed");
         }
-        return;
     }
-    config_check_readable(file, report, "token_file", build->token_file);
-    config_check_readable(file, report, "ca_file", build->ca_file);
 }
 
 /* Whether path is folder or lies below it, by whole components. */
-static bool config_is_below(const char *path, const char *folder)
+bool config_is_below(const char *path, const char *folder)
 {
     size_t length = strlen(folder);
 
@@ -185,39 +183,6 @@ static bool config_is_below(const char *path, const char *folder)
         return true;
     }
     return strncmp(path, folder, length) == 0 && (path[length] == '/' || path[length] == '\0');
-}
-
-static void config_check_roots(const struct config_file *file, struct config_report *report)
-{
-    const struct string_list *roots = &file->config.build.artifact.roots;
-    const struct cache_options *cache = &file->config.build.cache;
-    unsigned line = config_line(file, "artifact", "root");
-
-    if (roots->count == 0) {
-        config_mistake(report, line, "artifact", "root",
-                       "empty; allowed is at least one folder that built files lie in");
-    }
-    for (size_t i = 0; i < roots->count; i++) {
-        const char *root = roots->items[i];
-        struct stat info;
-
-        if (stat(root, &info) != 0) {
-            config_warning(report, line, "artifact", "root", "%s cannot be found: %s", root,
-                           strerror(errno));
-        } else if (!S_ISDIR(info.st_mode)) {
-            config_warning(report, line, "artifact", "root", "%s is not a folder", root);
-        }
-        if (strcmp(root, "/") == 0) {
-            config_warning(report, line, "artifact", "root",
-                           "/ lets Velox name any file of this machine that the sidecar can read");
-        }
-        if (cache->enabled && config_is_below(cache->directory, root)) {
-            config_warning(report, config_line(file, "cache", "directory"), "cache", "directory",
-                           "%s lies in the artifact root %s: the cache's files could be named as "
-                           "artifacts",
-                           cache->directory, root);
-        }
-    }
 }
 
 static void config_check_delivery(const struct config_file *file, struct config_report *report)
@@ -294,7 +259,8 @@ void config_check(const struct config_file *file, struct config_report *report)
     }
     config_check_velox(file, report);
     config_check_times(file, report);
-    config_check_roots(file, report);
+    config_check_files(file, report);
+    config_check_peers(file, report);
     config_check_mappings(file, report);
     config_check_delivery(file, report);
     config_check_cache(file, report);

@@ -11,6 +11,8 @@
 #include <ini.h>
 #include <stdio.h>
 
+#include "sidecar/config_hints.h"
+
 struct config_lines {
     const struct config_lines_events *events;
     void *owner;
@@ -103,9 +105,17 @@ static const char *config_form_problem(struct span line)
     return NULL;
 }
 
-static void config_lines_pass_over(struct config_lines *lines, const char *problem)
+static void config_lines_pass_over(struct config_lines *lines, struct span line,
+                                   const char *problem)
 {
-    lines->events->on_problem(lines->owner, lines->line, problem);
+    char text[192];
+
+    snprintf(text, sizeof(text), "%s%s", problem,
+             config_hint_line((const char *)line.ptr, line.len));
+    if (line.ptr[0] == '[') {
+        lines->error = lines->events->on_section(lines->owner, lines->line, NULL);
+    }
+    lines->events->on_problem(lines->owner, lines->line, text);
     lines->has_name = false;
     lines->is_passed_over = true;
 }
@@ -134,7 +144,7 @@ static bool config_lines_accept(struct config_lines *lines, struct span line, si
     }
     lines->is_passed_over = false;
     if (config_has_control(line)) {
-        config_lines_pass_over(lines, "a control character; allowed is text");
+        config_lines_pass_over(lines, line, "a control character; allowed is text");
         return false;
     }
     /* inih needs room for the line feed and the end of the string. */
@@ -144,7 +154,7 @@ static bool config_lines_accept(struct config_lines *lines, struct span line, si
         snprintf(text, sizeof(text),
                  "the line would be cut, it is longer than %zu bytes; go on in an indented line",
                  size - 2);
-        config_lines_pass_over(lines, text);
+        config_lines_pass_over(lines, line, text);
         return false;
     }
     if (lines->is_continuation) {
@@ -153,7 +163,7 @@ static bool config_lines_accept(struct config_lines *lines, struct span line, si
     line = span_trim(line);
     problem = config_form_problem(line);
     if (problem != NULL) {
-        config_lines_pass_over(lines, problem);
+        config_lines_pass_over(lines, line, problem);
         return false;
     }
     if (line.ptr[0] == '[') {

@@ -13,7 +13,8 @@
 /* What the reader finds; strings are borrowed for the call. The calls give 0, or an error that ends
  * the reading. */
 struct config_lines_events {
-    /* A section begins, even if nothing follows. */
+    /* A section begins, even if nothing follows. NULL: nobody can tell which; a problem with the
+     * same line follows. */
     int (*on_section)(void *owner, unsigned line, const char *section);
     /* name = value in the section that began last; before the first one, the owner has not been
      * told of any. Comments and spaces around are removed. */

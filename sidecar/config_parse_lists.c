@@ -8,15 +8,38 @@
 
 #include "sidecar/config_values.h"
 
+static const char *config_hint_address(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    if (text[0] == '/') {
+        return ", a socket is written unix:/path";
+    }
+    if (text[0] == '*' || text[0] == ':') {
+        return ", all addresses are 0.0.0.0 or [::]";
+    }
+    if (digits > 0 && text[digits] == '\0') {
+        return ", a port needs its host: 127.0.0.1:9000";
+    }
+    if (strncmp(text, "unix:", 5) == 0) {
+        return ", the path must begin with /";
+    }
+    return strstr(text, "://") != NULL ? ", it has no scheme"
+           : strchr(text, ':') == NULL ? ", there is no port"
+                                       : "";
+}
+
 static int config_make_address(struct config_value *value, const char *text, void *item)
 {
-    int error = sock_address_parse(text, item);
+    /* The C library would take * for this machine alone. */
+    int error = text[0] == '*' ? -EINVAL : sock_address_parse(text, item);
 
     if (error == -EINVAL) {
-        return config_refuse(value,
-                             "\"%s\" is not an address; allowed are unix:/path and host:port with "
-                             "a port from 1 to 65535, IPv6 as [::1]:9000",
-                             text);
+        return config_refuse(
+            value,
+            "\"%s\" is not an address%s; allowed are unix:/path and host:port with "
+            "a port from 1 to 65535, IPv6 as [::1]:9000",
+            text, config_hint_address(text));
     }
     if (error == -ENAMETOOLONG) {
         return config_refuse(value,
@@ -157,6 +180,16 @@ static bool config_is_base_url(const char *text)
            config_is_authority(span_of(authority, strcspn(authority, "/")));
 }
 
+static const char *config_hint_server(const char *text)
+{
+    if (text[0] == '/') {
+        return ", a socket is written unix:/path";
+    }
+    return strstr(text, "://") == NULL && strncmp(text, "unix:", 5) != 0
+               ? ", http:// or https:// is missing"
+               : "";
+}
+
 /* The URL without build_path, which config.c adds when every key has been read. */
 static int config_make_server(struct config_value *value, const char *text, void *item)
 {
@@ -166,9 +199,9 @@ static int config_make_server(struct config_value *value, const char *text, void
 
     if (is_unix ? sock_address_parse(text, &address) != 0 : !config_is_base_url(text)) {
         return config_refuse(value,
-                             "\"%s\" is not the URL of a server; allowed are http://host:port, "
+                             "\"%s\" is not the URL of a server%s; allowed are http://host:port, "
                              "https://host:port and unix:/path, without user, ? and #",
-                             text);
+                             text, config_hint_server(text));
     }
     server.url = strdup(is_unix ? "http://localhost" : text);
     server.unix_socket = strdup(is_unix ? text + 5 : "");

@@ -56,7 +56,7 @@ static int on_section(void *owner, unsigned line, const char *section)
     struct walk *walk = owner;
 
     step(walk, line);
-    snprintf(walk->section, sizeof(walk->section), "%s", section);
+    snprintf(walk->section, sizeof(walk->section), "%s", section == NULL ? "" : section);
     walk->has_value = false;
     return 0;
 }

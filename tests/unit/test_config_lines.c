@@ -37,7 +37,7 @@ static int on_section(void *owner, unsigned line, const char *section)
 {
     struct transcript *transcript = owner;
 
-    note(transcript, "%u [%s]\n", line, section);
+    note(transcript, "%u [%s]\n", line, section == NULL ? "?" : section);
     return transcript->answer;
 }
 
@@ -175,7 +175,10 @@ static void test_lines_that_are_nothing(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char expected[128];
 
-        snprintf(expected, sizeof(expected), "%s%u !%s\n", cases[i].line == 2 ? "1 [a]\n" : "",
+        snprintf(expected, sizeof(expected), "%s%u !%s\n",
+                 cases[i].line == 2         ? "1 [a]\n"
+                 : cases[i].bytes[0] == '[' ? "1 [?]\n"
+                                            : "",
                  cases[i].line, cases[i].problem);
         read_and_expect(span_of(cases[i].bytes, cases[i].length), expected);
     }

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Folders and files that the configuration names. Only warnings: what is missing now may be there
+ * when it is needed. Must open nothing, since reading a file is more than looking at its rights.
+ */
+
+#include "sidecar/config_check_parts.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define GROUPS_MAX 256
+
+/* Whether the one that the child will be has all of rights (R_OK, W_OK, X_OK) on what info is
+ * about. Folders above it, access lists and the like are left to the doctor, which tries. */
+static bool config_may_use(const struct config *config, const struct stat *info, int rights)
+{
+    gid_t groups[GROUPS_MAX];
+    int count = GROUPS_MAX;
+    unsigned mode = (unsigned)info->st_mode;
+    bool is_member = info->st_gid == config->group;
+
+    if (config->user == 0) {
+        return true;
+    }
+    if (getgrouplist(config->user_name, config->group, groups, &count) < 0) {
+        return true; /* in more groups than fit: nobody can tell */
+    }
+    for (int i = 0; i < count && config->has_user; i++) {
+        is_member = is_member || groups[i] == info->st_gid;
+    }
+    if (info->st_uid == config->user) {
+        mode >>= 6;
+    } else if (is_member) {
+        mode >>= 3;
+    }
+    return ((int)mode & rights) == rights;
+}
+
+/* What is there, and of the kind and with the rights that the child needs. */
+struct config_need {
+    const char *section;
+    const char *name;
+    const char *path;
+    bool is_folder;
+    int rights;
+    const char *what_for; /* "to read built files in it" */
+};
+
+static void config_check_need(const struct config_file *file, struct config_report *report,
+                              const struct config_need *need)
+{
+    unsigned line = config_line(file, need->section, need->name);
+    const char *user = file->config.user_name;
+    struct stat info;
+
+    if (config_is_broken(file, need->section, need->name)) {
+        return;
+    }
+    if (stat(need->path, &info) != 0) {
+        config_warning(report, line, need->section, need->name, "%s cannot be found: %s; %s",
+                       need->path, strerror(errno),
+                       need->is_folder ? "make the folder, then start or reload"
+                                       : "name a file that is there");
+    } else if (need->is_folder && !S_ISDIR(info.st_mode)) {
+        config_warning(report, line, need->section, need->name, "%s is not a folder", need->path);
+    } else if (geteuid() != 0) {
+        if (access(need->path, need->rights) != 0) {
+            config_warning(report, line, need->section, need->name, "%s cannot be used %s: %s",
+                           need->path, need->what_for, strerror(errno));
+        }
+    } else if (!config_may_use(&file->config, &info, need->rights)) {
+        config_warning(report, line, need->section, need->name,
+                       "the user %s lacks the right %s; change the owner, group or mode of %s",
+                       user[0] != '\0' ? user : "of the service", need->what_for, need->path);
+    }
+}
+
+static void config_check_root(const struct config_file *file, struct config_report *report,
+                              const char *root)
+{
+    const struct cache_options *cache = &file->config.build.cache;
+    const struct config_need need = { "artifact", "root", root, true, X_OK, "to enter it" };
+    unsigned line = config_line(file, "artifact", "root");
+    unsigned cache_line = config_line(file, "cache", "directory");
+
+    config_check_need(file, report, &need);
+    if (access(root, F_OK) != 0 && strpbrk(root, " ;:") != NULL) {
+        config_warning(report, line, "artifact", "root",
+                       "\"%s\" is taken as one folder; several are separated by commas", root);
+    }
+    if (strcmp(root, "/") == 0) {
+        config_warning(report, line, "artifact", "root",
+                       "/ lets Velox name any file of this machine that the sidecar can read");
+    }
+    if (!cache->enabled) {
+        return;
+    }
+    if (config_is_below(cache->directory, root)) {
+        config_warning(report, cache_line, "cache", "directory",
+                       "%s lies in the artifact root %s: the cache's files could be named as "
+                       "artifacts; choose a folder outside",
+                       cache->directory, root);
+    } else if (config_is_below(root, cache->directory)) {
+        config_warning(report, cache_line, "cache", "directory",
+                       "the artifact root %s lies in %s, where the cache removes what it does not "
+                       "know; choose a folder of its own",
+                       root, cache->directory);
+    }
+}
+
+static void config_check_token(const struct config_file *file, struct config_report *report)
+{
+    const char *path = file->config.build.token_file;
+    const struct config_need need = { "velox", "token_file", path, false, R_OK, "to read it" };
+    struct stat info;
+
+    if (path[0] == '\0') {
+        return;
+    }
+    config_check_need(file, report, &need);
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & S_IROTH) != 0) {
+        config_warning(report, config_line(file, "velox", "token_file"), "velox", "token_file",
+                       "every user of this machine can read the token; chmod o-r %s", path);
+    }
+}
+
+void config_check_files(const struct config_file *file, struct config_report *report)
+{
+    const struct config *config = &file->config;
+    const struct string_list *roots = &config->build.artifact.roots;
+    const struct config_need spool = { "php_fpm", "spool_directory", config->relay.spool_directory,
+                                       true,      W_OK | X_OK,       "to write uploads to it" };
+    const struct config_need cache = { "cache", "directory", config->build.cache.directory,
+                                       true,    W_OK | X_OK, "to write to it" };
+    const struct config_need authorities = { "velox", "ca_file", config->build.ca_file,
+                                             false,   R_OK,      "to read it" };
+
+    if (roots->count == 0) {
+        config_mistake(report, config_line(file, "artifact", "root"), "artifact", "root",
+                       "empty; allowed is at least one folder that built files lie in");
+    }
+    for (size_t i = 0; i < roots->count; i++) {
+        config_check_root(file, report, roots->items[i]);
+    }
+    config_check_need(file, report, &spool);
+    if (config->build.cache.enabled) {
+        config_check_need(file, report, &cache);
+    }
+    if (config->build.server_count > 0) {
+        config_check_token(file, report);
+    }
+    if (config->build.server_count > 0 && config->build.ca_file[0] != '\0') {
+        config_check_need(file, report, &authorities);
+    }
+}
