@@ -56,7 +56,7 @@ static void human_bytes(uint64_t bytes, char text[HUMAN_SIZE])
     if (bytes < 1024) {
         return;
     }
-    while (value >= 1024 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+    while (value >= 1023.95 && unit + 1 < sizeof(units) / sizeof(units[0])) {
         value /= 1024;
         unit++;
     }

@@ -133,6 +133,7 @@ static void start_relay(struct sim *sim, unsigned index)
         .fronts = &sim->front_places,
         .limit = sim->relay_options.worker_max_connections > 0 ? &sim->limit : NULL,
         .builder = sim->builder,
+        .board = &sim->board,
         .policy = &sim->build_options.policy,
         .log = &sim->log,
         .stats = &made->stats,
@@ -148,6 +149,22 @@ static void start_relay(struct sim *sim, unsigned index)
     assert_int_equal(loop_new(&made->loop), 0);
     init.loop = made->loop;
     assert_int_equal(relay_new(&made->relay, &init), 0);
+}
+
+static void set_board(struct sim *sim)
+{
+    sim->blocks[0] = &sim->builder_stats;
+    for (unsigned i = 0; i < sim->relay_count; i++) {
+        sim->blocks[i + 1] = &sim->relays[i].stats;
+    }
+    sim->board = (struct status_board){
+        .version = "0.0.1",
+        .workers = &sim->limit,
+        .blocks = sim->blocks,
+        .block_count = sim->relay_count + 1,
+        .surveys = sim->surveys,
+        .survey_count = sim->relay_count,
+    };
 }
 
 struct sim *sim_start(void (*adjust)(struct sim *sim))
@@ -178,6 +195,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
                      0);
     limit_init(&sim->front_places, sim->front_limit);
     limit_init(&sim->limit, (unsigned)sim->relay_options.worker_max_connections);
+    set_board(sim);
     for (unsigned i = 0; i < sim->relay_count; i++) {
         start_relay(sim, i);
     }

@@ -44,6 +44,9 @@ struct sim {
 
     struct limit front_places; /* of which there are front_limit */
     struct limit limit;        /* in use where worker_max_connections is set */
+    struct status_board board; /* the page is on where status_path is set */
+    const struct stats *blocks[SIM_RELAYS_MAX + 1];
+    _Atomic(struct survey *) surveys[SIM_RELAYS_MAX];
     struct sim_relay relays[SIM_RELAYS_MAX];
     struct loop *builder_loop;
     struct builder *builder;

@@ -282,6 +282,7 @@ static int start_another(struct sim *sim, struct loop *loop, struct builder **bu
         .policy = &sim->build_options.policy,
         .version = "0.0.1",
         .index = 1,
+        .board = &sim->board,
         .fronts = &sim->front_places,
         .log = &sim->log,
         .stats = &sim->relays[1].stats,
