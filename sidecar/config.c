@@ -316,6 +316,8 @@ static int config_complete(struct config_file *file)
         error = config_complete_server(&config->build.servers[i], file->build_path);
     }
     config->relay.intercept = config->build.server_count > 0;
+    config->build.artifact.spool_directory = config->relay.spool_directory;
+    config->build.artifact.max_spooled_bytes = config->relay.max_spooled_body;
     if (config->build.artifact.roots.count > 0) {
         config->relay.accel_root = config->build.artifact.roots.items[0];
     }

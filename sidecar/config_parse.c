@@ -332,16 +332,24 @@ static int config_parse_location(struct config_value *value)
     return config_keep_text(value, value->text);
 }
 
+/* The path of a built file must not become part of the host's name. */
+static bool config_is_template(const char *text)
+{
+    const char *rest = config_url_behind_authority(text, "/?{");
+
+    return rest != NULL && strstr(rest, "{path}") != NULL && strpbrk(text, " \t\"<>#\\") == NULL &&
+           (rest[0] != '{' || strncmp(rest, "{path}", 6) == 0);
+}
+
 static int config_parse_template(struct config_value *value)
 {
     const char *text = value->text;
-    bool is_http = strncmp(text, "http://", 7) == 0 || strncmp(text, "https://", 8) == 0;
 
-    if (text[0] != '\0' &&
-        (!is_http || strstr(text, "{path}") == NULL || strpbrk(text, " \t\"<>#") != NULL)) {
+    if (text[0] != '\0' && !config_is_template(text)) {
         return config_refuse(value,
-                             "\"%s\" is not a URL with {path}; allowed is one with http:// or "
-                             "https:// such as http://velox.example/files{path}, or nothing",
+                             "\"%s\" is not a URL with {path} behind the host; allowed is one with "
+                             "http:// or https:// such as http://velox.example/files{path}, or "
+                             "nothing",
                              text);
     }
     return config_keep_text(value, text);

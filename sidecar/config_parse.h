@@ -34,6 +34,9 @@ int config_refuse(struct config_value *value, const char *format, ...)
 void *config_field(const struct config_value *value);
 int config_parse_list(struct config_value *value);
 void config_list_free(struct config_file *file, const struct config_key *key);
+/* What follows http:// or https:// and a host, perhaps with a port; ends: the bytes that end it.
+ * NULL where text does not begin so, or names a user. */
+const char *config_url_behind_authority(const char *text, const char *ends);
 
 /*
  * An absolute path without doubled slashes, "." components and a slash at the end (except "/"

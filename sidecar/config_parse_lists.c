@@ -165,19 +165,25 @@ static bool config_is_authority(struct span authority)
     return port.ptr[0] == ':' && port.len <= 6 && number >= 1 && number <= 65535 && host.len > 0;
 }
 
-static bool config_is_base_url(const char *text)
+const char *config_url_behind_authority(const char *text, const char *ends)
 {
     const char *authority;
+    size_t length;
 
     if (strncmp(text, "http://", 7) == 0) {
         authority = text + 7;
     } else if (strncmp(text, "https://", 8) == 0) {
         authority = text + 8;
     } else {
-        return false;
+        return NULL;
     }
-    return strpbrk(text, " \t\"<>?#\\") == NULL &&
-           config_is_authority(span_of(authority, strcspn(authority, "/")));
+    length = strcspn(authority, ends);
+    return config_is_authority(span_of(authority, length)) ? authority + length : NULL;
+}
+
+static bool config_is_base_url(const char *text)
+{
+    return strpbrk(text, " \t\"<>?#\\") == NULL && config_url_behind_authority(text, "/") != NULL;
 }
 
 static const char *config_hint_server(const char *text)

@@ -37,7 +37,6 @@ static_assert(CLIENT_ABORT_CANCEL == 0 && CLIENT_ABORT_FINISH == 1, "on_client_a
 static_assert(DELIVERY_STREAM == 0 && DELIVERY_X_ACCEL_REDIRECT == 1, "delivery names");
 static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "eviction names");
 
-static const char pending_fetch[] = "does not fetch artifacts from a URL yet";
 static const char pending_cache[] = "does not cache yet";
 
 static const struct config_key config_keys[] = {
@@ -125,8 +124,7 @@ static const struct config_key config_keys[] = {
       LIST(build.artifact.roots.items, build.artifact.roots.count), .standard = "/tmp" },
     { "artifact", "path_map", CONFIG_MAPPINGS,
       LIST(build.artifact.mappings, build.artifact.mapping_count), .standard = "" },
-    { "artifact", "artifact_url", CONFIG_TEMPLATE, IN(build.artifact.url), .standard = "",
-      .pending = pending_fetch },
+    { "artifact", "artifact_url", CONFIG_TEMPLATE, IN(build.artifact.url), .standard = "" },
     { "artifact", "delivery", CONFIG_CHOICE, IN(relay.delivery), .standard = "stream",
       .choices = config_deliveries },
     { "artifact", "accel_prefix", CONFIG_LOCATION, IN(relay.accel_prefix),

@@ -39,11 +39,9 @@ static struct span next_component(struct span *rest)
     return component;
 }
 
-/*
- * "/a//./b" becomes "/a/b", so that prefixes can be compared; a slash or a "." at the end stays as
- * a slash, since it asks for a folder. False where the path breaks the rules of the text.
- */
-static bool normalise(struct span path, char text[PATH_MAX])
+/* "/a//./b" becomes "/a/b", so that prefixes can be compared; a slash or a "." at the end stays as
+ * a slash, since it asks for a folder. */
+bool artifact_path_text(struct span path, char text[PATH_MAX])
 {
     struct span rest = path;
     struct span component;
@@ -215,9 +213,11 @@ static enum artifact_result take_file(int fd, struct artifact *artifact, int *er
         close(fd);
         return ARTIFACT_NOT_REGULAR;
     }
-    artifact->fd = fd;
-    artifact->size_bytes = (uint64_t)status.st_size;
-    artifact->modified = status.st_mtim;
+    *artifact = (struct artifact){
+        .fd = fd,
+        .size_bytes = (uint64_t)status.st_size,
+        .modified = status.st_mtim,
+    };
     return ARTIFACT_OPENED;
 }
 
@@ -249,7 +249,7 @@ enum artifact_result artifact_open_by(enum artifact_walk walk,
     char text[PATH_MAX];
 
     *error = 0;
-    if (!normalise(path, text) || !map_path(options, text)) {
+    if (!artifact_path_text(path, text) || !map_path(options, text)) {
         return ARTIFACT_BAD_PATH;
     }
     /* Roots may lie in one another: what a link leads out of one of them may lie in the next. */

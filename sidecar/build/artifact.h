@@ -7,15 +7,23 @@
  * descriptor; removal or renaming of the file after the opening does no harm.
  */
 
+#include <limits.h>
 #include <time.h>
 
 #include "fcgi/span.h"
 #include "sidecar/build/options.h"
 
+#define ARTIFACT_TAG_SIZE 80
+
 struct artifact {
     int fd; /* -1: none */
     uint64_t size_bytes;
     struct timespec modified;
+    /* What was fetched from artifact_url. */
+    bool is_fetched;              /* it has no name on this machine */
+    bool is_stream;               /* fd is a pipe that is being filled: the file's bytes in order */
+    bool lacks_time;              /* the source does not tell; modified is 0 */
+    char etag[ARTIFACT_TAG_SIZE]; /* the source's, strong and with quotes; empty: none */
 };
 
 enum artifact_result {
@@ -36,6 +44,12 @@ enum artifact_result {
  */
 enum artifact_result artifact_open(const struct artifact_options *options, struct span path,
                                    struct artifact *artifact, int *error);
+
+/*
+ * The text of a path that begins with a slash, without "//" and "/./"; a slash at its end asks for
+ * a folder. False where it breaks the rules that ARTIFACT_BAD_PATH stands for.
+ */
+bool artifact_path_text(struct span path, char text[PATH_MAX]);
 
 /* How the kernel is asked; tests choose, artifact_open takes openat2 where it is. */
 enum artifact_walk { ARTIFACT_BY_KERNEL, ARTIFACT_BY_COMPONENT };

@@ -16,6 +16,8 @@
 
 /* already_exists is asked about again no faster than this, whatever max_delay says. */
 #define ASK_AGAIN_MIN_MS 100
+/* Of Velox's build_id, for the log. */
+#define VELOX_ID_MAX ((size_t)256)
 
 #define EDGE(state) (1u << (state))
 
@@ -26,7 +28,9 @@ static void build_set_state(struct build *build, enum build_state state)
         [BUILD_ATTEMPT] = EDGE(BUILD_BACKOFF) | EDGE(BUILD_OPEN) | EDGE(BUILD_FAILED) |
                           EDGE(BUILD_CANCELLED),
         [BUILD_BACKOFF] = EDGE(BUILD_ATTEMPT) | EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
-        [BUILD_OPEN] = EDGE(BUILD_READY) | EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
+        [BUILD_OPEN] = EDGE(BUILD_FETCH) | EDGE(BUILD_READY) | EDGE(BUILD_FAILED) |
+                       EDGE(BUILD_CANCELLED),
+        [BUILD_FETCH] = EDGE(BUILD_READY) | EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
     };
 
     assert((edges[build->state] & EDGE(state)) != 0);
@@ -35,7 +39,12 @@ static void build_set_state(struct build *build, enum build_state state)
 
 bool build_is_under_way(const struct build *build)
 {
-    return build->state <= BUILD_OPEN;
+    return build->state <= BUILD_FETCH;
+}
+
+bool build_may_be_joined(const struct build *build)
+{
+    return build_is_under_way(build) && !build->is_stream;
 }
 
 static uint64_t time_left_ms(const struct build *build)
@@ -65,6 +74,10 @@ static void build_quiet(struct build *build)
     if (build->call != NULL) {
         build->services->client->cancel(build->services->client, build->call);
         build->call = NULL;
+    }
+    if (build->fetch != NULL) {
+        fetch_cancel(build->fetch);
+        build->fetch = NULL;
     }
 }
 
@@ -137,7 +150,11 @@ static void fail_by_deadline(struct build *build, const char *why)
 
 static void on_deadline(struct timer *timer)
 {
-    fail_by_deadline(list_entry(timer, struct build, deadline), "the build did not end within");
+    struct build *build = list_entry(timer, struct build, deadline);
+
+    fail_by_deadline(build, build->state == BUILD_FETCH
+                                ? "the built file did not begin to arrive within"
+                                : "the build did not end within");
 }
 
 static void fail_without_memory(struct build *build)
@@ -171,6 +188,101 @@ static void fail_by_artifact(struct build *build, struct span path, enum artifac
     build_fail(build, FAILURE_ARTIFACT_UNAVAILABLE, span_of_string(text));
 }
 
+static void build_complete(struct build *build, struct span path, struct span build_id)
+{
+    build_end(build, BUILD_READY);
+    log_some(build, LOG_INFO, "build completed",
+             (const struct log_field[]){
+                 log_str("request_id", build->request.id),
+                 log_uint("duration_ms", build->duration_ms),
+                 log_span("file_path", path),
+                 log_uint("file_size", build->artifact.size_bytes),
+                 log_uint("attempts", build->attempts),
+                 log_span("build_id", build_id),
+             },
+             build_id.len > 0 ? 6 : 5);
+}
+
+/* ---- a file that is not on this machine ------------------------------------------------------ */
+
+/* More than one can have it only when all of it is there. */
+static bool wants_file(void *owner)
+{
+    struct build *build = owner;
+
+    build->is_stream = !build->services->options->cache.enabled &&
+                       build->tickets.next == build->tickets.prev;
+    return !build->is_stream;
+}
+
+static void on_fetched(void *owner, struct artifact artifact)
+{
+    struct build *build = owner;
+
+    build->fetch = NULL;
+    build->artifact = artifact;
+    build_complete(build, buf_span(&build->path), buf_span(&build->velox_id));
+}
+
+static void on_fetch_failed(void *owner, const struct fetch_failure *failure)
+{
+    struct build *build = owner;
+
+    build->fetch = NULL;
+    log_some(build, LOG_ERROR, "the built file cannot be fetched",
+             (const struct log_field[]){
+                 log_str("request_id", build->request.id),
+                 log_span("file_path", buf_span(&build->path)),
+                 log_str("reason", failure->reason),
+                 log_uint("status", failure->status),
+                 log_span("detail", failure->detail),
+             },
+             failure->detail.len > 0 ? 5 : 4);
+    if (failure->no_memory) {
+        fail_without_memory(build);
+        return;
+    }
+    say(build, "Velox has built the file, but the sidecar cannot fetch it: ");
+    say(build, failure->reason);
+    if (failure->status != 0) {
+        (void)buf_printf(&build->message, " (HTTP %u)", failure->status);
+    }
+    say(build, ". The path is in the sidecar's log; see [artifact] artifact_url");
+    build_fail(build, FAILURE_ARTIFACT_UNAVAILABLE, failure->detail);
+}
+
+/* Whether a path that could not be opened is to be looked for at the source: it would be allowed
+ * here, but there is nothing of that name. */
+static bool is_elsewhere(const struct build *build, enum artifact_result result, int error,
+                         struct span path)
+{
+    char text[PATH_MAX];
+
+    return build->services->fetcher != NULL && result == ARTIFACT_MISSING && error == ENOENT &&
+           artifact_path_text(path, text) && text[strlen(text) - 1] != '/';
+}
+
+static void build_fetch(struct build *build, struct span path, struct span build_id)
+{
+    static const struct fetch_events events = {
+        .wants_file = wants_file,
+        .on_ready = on_fetched,
+        .on_failed = on_fetch_failed,
+    };
+
+    build_set_state(build, BUILD_FETCH);
+    build_id = span_take(&build_id, VELOX_ID_MAX);
+    log_debug(build->services->log, "the built file is fetched",
+              log_str("request_id", build->request.id), log_span("file_path", path));
+    if (buf_append_span(&build->path, path) < 0 ||
+        buf_append_span(&build->velox_id, build_id) < 0 ||
+        fetch_start(build->services->fetcher, path, build->request.id, &events, build,
+                    &build->fetch) < 0) {
+        build->fetch = NULL;
+        fail_without_memory(build);
+    }
+}
+
 static void build_open(struct build *build, const struct velox_answer *answer)
 {
     enum artifact_result result;
@@ -179,21 +291,13 @@ static void build_open(struct build *build, const struct velox_answer *answer)
     build_set_state(build, BUILD_OPEN);
     result = artifact_open(&build->services->options->artifact, answer->path, &build->artifact,
                            &error);
-    if (result != ARTIFACT_OPENED) {
+    if (is_elsewhere(build, result, error, answer->path)) {
+        build_fetch(build, answer->path, answer->build_id);
+    } else if (result != ARTIFACT_OPENED) {
         fail_by_artifact(build, answer->path, result, error);
-        return;
+    } else {
+        build_complete(build, answer->path, answer->build_id);
     }
-    build_end(build, BUILD_READY);
-    log_some(build, LOG_INFO, "build completed",
-             (const struct log_field[]){
-                 log_str("request_id", build->request.id),
-                 log_uint("duration_ms", build->duration_ms),
-                 log_span("file_path", answer->path),
-                 log_uint("file_size", build->artifact.size_bytes),
-                 log_uint("attempts", build->attempts),
-                 log_span("build_id", answer->build_id),
-             },
-             answer->build_id.len > 0 ? 6 : 5);
 }
 
 /* ---- attempts -------------------------------------------------------------------------------- */
@@ -383,6 +487,8 @@ int build_new(struct build **build, struct build_services *services, struct buil
     made->on_end = on_end;
     made->artifact.fd = -1;
     buf_init(&made->message, BUILD_MESSAGE_MAX);
+    buf_init(&made->path, PATH_MAX);
+    buf_init(&made->velox_id, VELOX_ID_MAX);
     if (timer_start(&made->deadline, services->options->build_timeout_ms) < 0) {
         free(made);
         return -ENOMEM;
@@ -400,6 +506,8 @@ void build_free(struct build *build)
     artifact_close(&build->artifact);
     build_request_deinit(&build->request);
     buf_deinit(&build->message);
+    buf_deinit(&build->path);
+    buf_deinit(&build->velox_id);
     free(build);
 }
 

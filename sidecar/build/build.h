@@ -7,10 +7,10 @@
  * It knows attempts, waits and its deadline; it knows nothing of tickets, queues or other builds.
  *
  *     QUEUED ──start──► ATTEMPT ──200 with a path──► OPEN ──► READY
- *                        │    ▲                       │
- *           may be tried │    │ timer                 │ no such file, …
- *                        ▼    │                       ▼
- *                       BACKOFF ──no attempt, no time left──► FAILED
+ *                        │    ▲                      │  │         ▲ first byte, or all
+ *           may be tried │    │ timer                │  └──► FETCH
+ *                        ▼    │       not allowed, … ▼         │ not there either, …
+ *                       BACKOFF ──no attempt left──► FAILED ◄──┘
  *     any state before the end ──build_cancel──► CANCELLED
  */
 
@@ -19,6 +19,7 @@
 #include "sidecar/base/stats.h"
 #include "sidecar/build/artifact.h"
 #include "sidecar/build/build_request.h"
+#include "sidecar/build/fetch.h"
 #include "sidecar/build/velox.h"
 
 enum build_state {
@@ -26,6 +27,7 @@ enum build_state {
     BUILD_ATTEMPT, /* a POST is under way */
     BUILD_BACKOFF, /* waits for the next one */
     BUILD_OPEN,    /* Velox has named a file */
+    BUILD_FETCH,   /* it is not on this machine, and is being fetched */
     BUILD_READY,
     BUILD_FAILED,
     BUILD_CANCELLED,
@@ -37,6 +39,7 @@ struct build_services {
     struct loop *loop;
     const struct build_options *options;
     struct velox_client *client;
+    struct fetcher *fetcher; /* NULL: nothing is fetched */
     struct log *log;
     struct stats *stats;
     uint64_t random_state; /* for jitter; any number to begin with */
@@ -51,6 +54,10 @@ struct build {
     bool was_started; /* it has left QUEUED by build_start */
     struct build_request request;
     struct velox_call *call; /* in ATTEMPT only */
+    struct fetch *fetch;     /* in FETCH only */
+    bool is_stream;          /* what is fetched goes to the one who waits while it comes */
+    struct buf path;         /* as Velox named it; from FETCH on */
+    struct buf velox_id;     /* its build_id, likewise */
     struct timer deadline;
     struct timer retry;
     struct task end;
@@ -83,7 +90,9 @@ void build_start(struct build *build);
 /* Before the end only: closes the HTTP request, which cancels the build at Velox. */
 void build_cancel(struct build *build);
 
-/* QUEUED, ATTEMPT, BACKOFF or OPEN. */
+/* QUEUED, ATTEMPT, BACKOFF, OPEN or FETCH. */
 bool build_is_under_way(const struct build *build);
+/* Under way, and its result can be shared. */
+bool build_may_be_joined(const struct build *build);
 
 #endif

@@ -23,6 +23,7 @@
 struct builder {
     struct build_services services;
     struct velox_client *own_client; /* NULL where it is borrowed */
+    struct fetcher *own_fetcher;     /* NULL where nothing is fetched */
     struct mailbox mailbox;
     bool stopping;
     struct list tickets[TABLE_SIZE]; /* struct ticket by number */
@@ -154,7 +155,7 @@ static struct build *find_build(struct builder *builder, const struct build_requ
     list_for_each (link, after, head) {
         struct build *build = list_entry(link, struct build, table_link);
 
-        if (build_is_under_way(build) &&
+        if (build_may_be_joined(build) &&
             memcmp(build->request.key, request->key, sizeof(request->key)) == 0 &&
             (build->request.force_rebuild || !request->force_rebuild)) {
             return build;
@@ -480,7 +481,15 @@ int builder_new(struct builder **builder, struct loop *loop, const struct build_
         return result;
     }
     (*builder)->own_client = client;
-    return 0;
+    if (options->artifact.url[0] != '\0') {
+        result = fetcher_new(&(*builder)->own_fetcher, loop, options, log);
+        (*builder)->services.fetcher = (*builder)->own_fetcher;
+    }
+    if (result < 0) {
+        builder_stop(*builder);
+        builder_free(*builder);
+    }
+    return result;
 }
 
 static void stop_build(struct builder *builder, struct build *build)
@@ -513,6 +522,9 @@ void builder_stop(struct builder *builder)
     while ((link = builder->running.next) != &builder->running) {
         stop_build(builder, list_entry(link, struct build, link));
     }
+    if (builder->own_fetcher != NULL) {
+        fetcher_stop(builder->own_fetcher);
+    }
 }
 
 void builder_free(struct builder *builder)
@@ -522,6 +534,7 @@ void builder_free(struct builder *builder)
     }
     mailbox_deinit(&builder->mailbox);
     failed_builds_deinit(&builder->failed);
+    fetcher_free(builder->own_fetcher);
     velox_free(builder->own_client);
     free(builder);
 }

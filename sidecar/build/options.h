@@ -42,6 +42,9 @@ struct artifact_options {
     struct path_mapping *mappings;
     size_t mapping_count;
     char *url; /* template with {path}, or empty */
+    /* For fetched files that must be complete first; borrowed. */
+    const char *spool_directory;
+    uint64_t max_spooled_bytes; /* where the length is not announced */
 };
 
 struct policy_options {

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * POSTs to Velox with libcurl's multi interface on our loop. It must never call into curl from one
- * of curl's callbacks (curl forbids it), never follow a redirect, never obey a proxy that the
- * environment names, and never post twice for one call: left alone, curl sends a request once more
- * when a kept connection turns out to be dead (Curl_retry_request in its lib/transfer.c), so that
- * attempts could not be counted. on_before_request stops it.
+ * of curl's callbacks (curl forbids it), and never post twice for one call: left alone, curl sends
+ * a request once more when a kept connection turns out to be dead (Curl_retry_request in its
+ * lib/transfer.c), so that attempts could not be counted. on_before_request stops it.
  */
 #include "sidecar/build/velox.h"
 
@@ -13,10 +12,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "sidecar/base/buf.h"
 #include "sidecar/build/curl_loop.h"
+#include "sidecar/build/transfer.h"
 #include "sidecar/build/velox_files.h"
 
 /* curl takes no more than an int, and Connect's header no more than ten digits: 24 days. */
@@ -29,8 +28,6 @@
  * long one is good: web servers close theirs after a minute or so. */
 #define KEPT_CONNECTIONS 2
 #define KEPT_IDLE_MAX_S 30
-#define KEEPALIVE_IDLE_S 30
-#define KEEPALIVE_INTERVAL_S 10
 #define TOKEN_HEADER_MAX_BYTES (65u * 1024u)
 #define CA_FILE_MAX_BYTES (16u * 1024u * 1024u)
 #define HEADER_SIZE 64
@@ -193,22 +190,6 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *call_point
     return length;
 }
 
-/* To curl a socket that it does not get is a server that cannot be reached. */
-static curl_socket_t on_open_socket(void *call_pointer, curlsocktype purpose,
-                                    struct curl_sockaddr *address)
-{
-    struct velox_call *call = call_pointer;
-    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-
-    (void)purpose;
-    if (fd < 0) {
-        call->no_memory |= errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
-                           errno == ENOMEM;
-        return CURL_SOCKET_BAD;
-    }
-    return fd;
-}
-
 #if LIBCURL_VERSION_NUM >= 0x075000
 /* There is a connection, and the request comes next: for the second time, when a kept connection
  * ended before the first byte of the answer. Whether Velox had begun to build is not known then, so
@@ -224,113 +205,59 @@ static int on_before_request(void *call_pointer, char *peer, char *own, int peer
 }
 #endif
 
-static bool set_long(CURL *easy, CURLoption option, long value)
-{
-    return curl_easy_setopt(easy, option, value) == CURLE_OK;
-}
-
-static bool set_text(CURL *easy, CURLoption option, const char *value)
-{
-    return curl_easy_setopt(easy, option, value) == CURLE_OK;
-}
-
-static bool set_pointer(CURL *easy, CURLoption option, const void *value)
-{
-    return curl_easy_setopt(easy, option, value) == CURLE_OK;
-}
-
-static bool set_protocols(CURL *easy)
-{
-#if LIBCURL_VERSION_NUM >= 0x075500
-    return set_text(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-    return set_long(easy, CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
-#endif
-}
-
-/* With ca_file set, nothing but what it holds is trusted. */
-static bool set_authorities(CURL *easy, struct velox *velox)
-{
-    if (buf_length(&velox->ca) == 0) {
-        return true;
-    }
-#if LIBCURL_VERSION_NUM >= 0x074d00
-    struct curl_blob blob = { .data = velox->ca.bytes + velox->ca.start,
-                              .len = buf_length(&velox->ca),
-                              .flags = CURL_BLOB_NOCOPY };
-
-    if (curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob) != CURLE_OK) {
-        return false;
-    }
-#else
-    if (!set_text(easy, CURLOPT_CAINFO, velox->options->ca_file)) {
-        return false;
-    }
-#endif
-    return set_text(easy, CURLOPT_CAPATH, NULL);
-}
-
 /* Without the means to stop curl from posting twice no connection is kept. */
 static bool set_keeping(CURL *easy, struct velox_call *call)
 {
 #if LIBCURL_VERSION_NUM >= 0x075000
     return curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_before_request) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_PREREQDATA, call) &&
-           set_long(easy, CURLOPT_MAXAGE_CONN, KEPT_IDLE_MAX_S);
+           transfer_set_pointer(easy, CURLOPT_PREREQDATA, call) &&
+           transfer_set_long(easy, CURLOPT_MAXAGE_CONN, KEPT_IDLE_MAX_S);
 #else
     (void)call;
-    return set_long(easy, CURLOPT_FRESH_CONNECT, 1) && set_long(easy, CURLOPT_FORBID_REUSE, 1);
+    return transfer_set_long(easy, CURLOPT_FRESH_CONNECT, 1) &&
+           transfer_set_long(easy, CURLOPT_FORBID_REUSE, 1);
 #endif
 }
 
-static bool set_connection(CURL *easy, const struct velox_server *server)
+static bool set_connection(struct velox_call *call, const struct velox_server *server,
+                           uint64_t connect_timeout_ms)
 {
-    bool good = set_protocols(easy) && set_text(easy, CURLOPT_URL, server->url) &&
-                set_text(easy, CURLOPT_PROXY, "") && set_text(easy, CURLOPT_NOPROXY, "*") &&
-                set_long(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1) &&
-                set_long(easy, CURLOPT_FOLLOWLOCATION, 0) && set_long(easy, CURLOPT_NOSIGNAL, 1) &&
-                set_long(easy, CURLOPT_TCP_KEEPALIVE, 1) &&
-                set_long(easy, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_S) &&
-                set_long(easy, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S) &&
-                set_long(easy, CURLOPT_BUFFERSIZE, READ_BUFFER_BYTES) &&
-                set_long(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+    struct velox *velox = call->velox;
+    struct transfer_setup setup = {
+        .curl_loop = &velox->curl_loop,
+        .ca_file = velox->options->ca_file,
+        .ca = &velox->ca,
+        .error = call->error,
+        .no_memory = &call->no_memory,
+        .connect_timeout_ms = connect_timeout_ms,
+    };
 
-#if LIBCURL_VERSION_NUM >= 0x075700
-    /* Without it a cancelled call waits for getaddrinfo to return (Curl_resolver_kill). */
-    good = good && set_long(easy, CURLOPT_QUICK_EXIT, 1);
-#endif
-    if (server->unix_socket[0] != '\0') {
-        good = good && set_text(easy, CURLOPT_UNIX_SOCKET_PATH, server->unix_socket);
-    }
-    return good;
+    return transfer_set_common(call->easy, &setup) &&
+           transfer_set_text(call->easy, CURLOPT_URL, server->url) &&
+           transfer_set_long(call->easy, CURLOPT_BUFFERSIZE, READ_BUFFER_BYTES) &&
+           transfer_set_long(call->easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES) &&
+           (server->unix_socket[0] == '\0' ||
+            transfer_set_text(call->easy, CURLOPT_UNIX_SOCKET_PATH, server->unix_socket));
 }
 
-static bool set_request(struct velox_call *call, struct span body, uint64_t timeout_ms)
+static bool set_request(struct velox_call *call, struct span body, uint64_t limit_ms)
 {
     CURL *easy = call->easy;
-    uint64_t limit_ms = timeout_ms < TIMEOUT_MAX_MS ? timeout_ms : TIMEOUT_MAX_MS;
-    uint64_t connect_ms = limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS;
 
     (void)snprintf(call->first_header_text, sizeof(call->first_header_text),
                    "Connect-Timeout-Ms: %" PRIu64, limit_ms);
     call->first_header.data = call->first_header_text;
     call->first_header.next = call->velox->headers;
-    return set_long(easy, CURLOPT_POST, 1) && set_pointer(easy, CURLOPT_POSTFIELDS, body.ptr) &&
+    return transfer_set_long(easy, CURLOPT_POST, 1) &&
+           transfer_set_pointer(easy, CURLOPT_POSTFIELDS, body.ptr) &&
            curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_HTTPHEADER, &call->first_header) &&
-           set_long(easy, CURLOPT_TIMEOUT_MS, (long)limit_ms) &&
-           set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) &&
-           set_pointer(easy, CURLOPT_ERRORBUFFER, call->error) &&
-           set_pointer(easy, CURLOPT_PRIVATE, call) &&
+           transfer_set_pointer(easy, CURLOPT_HTTPHEADER, &call->first_header) &&
+           transfer_set_long(easy, CURLOPT_TIMEOUT_MS, (long)limit_ms) &&
+           transfer_set_pointer(easy, CURLOPT_PRIVATE, call) &&
            curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_HEADERDATA, call) &&
+           transfer_set_pointer(easy, CURLOPT_HEADERDATA, call) &&
            curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_WRITEDATA, call) &&
-           curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket) == CURLE_OK &&
-           set_pointer(easy, CURLOPT_OPENSOCKETDATA, call) &&
-           curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, curl_loop_close_socket) ==
-               CURLE_OK &&
-           set_pointer(easy, CURLOPT_CLOSESOCKETDATA, &call->velox->curl_loop);
+           transfer_set_pointer(easy, CURLOPT_WRITEDATA, call);
 }
 
 static int call_start(struct velox_client *client, size_t server, struct span body,
@@ -340,10 +267,12 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
 {
     struct velox *velox = velox_of(client);
     struct velox_call *call = calloc(1, sizeof(*call));
+    uint64_t limit_ms = timeout_ms < 1 ? 1 : timeout_ms;
 
     if (call == NULL) {
         return -ENOMEM;
     }
+    limit_ms = limit_ms < TIMEOUT_MAX_MS ? limit_ms : TIMEOUT_MAX_MS;
     call->velox = velox;
     call->on_answer = on_answer;
     call->waiter = waiter;
@@ -353,9 +282,9 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
         free(call);
         return -ENOMEM;
     }
-    if (!set_connection(call->easy, &velox->options->servers[server]) ||
-        !set_keeping(call->easy, call) || !set_authorities(call->easy, velox) ||
-        !set_request(call, body, timeout_ms > 0 ? timeout_ms : 1) ||
+    if (!set_connection(call, &velox->options->servers[server],
+                        limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS) ||
+        !set_keeping(call->easy, call) || !set_request(call, body, limit_ms) ||
         curl_multi_add_handle(velox->curl_loop.multi, call->easy) != CURLM_OK) {
         call_free(call);
         return -ENOMEM;

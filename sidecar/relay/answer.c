@@ -5,6 +5,7 @@
  */
 #include "sidecar/relay/answer.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 #include "fcgi/cgi.h"
@@ -167,10 +168,18 @@ void answer_entity(const struct artifact *artifact, struct condition_entity *ent
     unsigned long long modified_ns = (unsigned long long)artifact->modified.tv_sec * 1000000000u +
                                      (unsigned long long)artifact->modified.tv_nsec;
 
-    (void)snprintf(entity->etag, sizeof(entity->etag), "\"%llx-%llx\"", modified_ns,
-                   (unsigned long long)artifact->size_bytes);
-    entity->modified = artifact->modified.tv_sec;
-    entity->size_bytes = artifact->size_bytes;
+    *entity = (struct condition_entity){
+        .modified = artifact->modified.tv_sec,
+        .lacks_time = artifact->lacks_time,
+        .size_bytes = artifact->size_bytes,
+    };
+    if (artifact->etag[0] != '\0') {
+        static_assert(sizeof(entity->etag) >= sizeof(artifact->etag), "room for the source's tag");
+        memcpy(entity->etag, artifact->etag, sizeof(artifact->etag));
+    } else if (!artifact->lacks_time) {
+        (void)snprintf(entity->etag, sizeof(entity->etag), "\"%llx-%llx\"", modified_ns,
+                       (unsigned long long)artifact->size_bytes);
+    }
 }
 
 /* The status, and how much of the file follows. */
@@ -205,10 +214,10 @@ static int append_entity(const struct answer_artifact *answer, struct buf *out)
     int error = append_extent(answer, out);
 
     answer_entity(answer->artifact, &entity);
-    if (error == 0) {
+    if (error == 0 && entity.etag[0] != '\0') {
         error = buf_printf(out, "ETag: %s\r\n", entity.etag);
     }
-    if (error == 0) {
+    if (error == 0 && !entity.lacks_time) {
         error = append_date("Last-Modified", entity.modified, out);
     }
     /* nginx keeps this header over X-Accel-Redirect and adds its own (ngx_http_upstream.c:

@@ -25,7 +25,8 @@ struct answer_artifact {
     struct span accel_redirect;    /* where nginx finds the file, encoded; empty: we send it */
 };
 
-/* What identifies the file for conditional requests: its time in nanoseconds and its size. */
+/* What identifies the file for conditional requests: its time in nanoseconds and its size, or what
+ * the source of a fetched one says. */
 void answer_entity(const struct artifact *artifact, struct condition_entity *entity);
 
 /* 0, -ENOMEM or -ENOBUFS. */

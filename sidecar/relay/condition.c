@@ -128,8 +128,8 @@ static bool client_has_it(struct span headers, const struct condition_entity *en
     if (find_header(headers, "HTTP_IF_NONE_MATCH", &value)) {
         return none_match_has(value, entity->etag); /* and the date is not looked at */
     }
-    return find_header(headers, "HTTP_IF_MODIFIED_SINCE", &value) && parse_date(value, &since) &&
-           entity->modified <= since;
+    return !entity->lacks_time && find_header(headers, "HTTP_IF_MODIFIED_SINCE", &value) &&
+           parse_date(value, &since) && entity->modified <= since;
 }
 
 /* Whether the part may be given: no If-Range, or one that names exactly this file. */
@@ -144,10 +144,10 @@ static bool range_may_be_used(struct span headers, const struct condition_entity
         return true;
     }
     if (parse_date(value, &date)) {
-        return date == entity->modified;
+        return !entity->lacks_time && date == entity->modified;
     }
     tag = next_tag(&value, &is_weak);
-    return !is_weak && value.len == 0 && span_is(tag, entity->etag);
+    return !is_weak && value.len == 0 && tag.len > 0 && span_is(tag, entity->etag);
 }
 
 /* Digits at the front; false where there are none or too many. */

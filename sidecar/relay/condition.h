@@ -15,8 +15,9 @@
 #define CONDITION_ETAG_SIZE 80
 
 struct condition_entity {
-    char etag[CONDITION_ETAG_SIZE]; /* strong, with its quotes */
+    char etag[CONDITION_ETAG_SIZE]; /* strong, with its quotes; empty: none */
     time_t modified;
+    bool lacks_time; /* modified means nothing */
     uint64_t size_bytes;
 };
 

@@ -84,7 +84,13 @@ static uint64_t passed_bytes(const struct exchange *exchange)
 
 static bool waits_for_front(const struct exchange *exchange)
 {
-    return !outq_is_empty(&exchange->front.out) || exchange->state == EXCHANGE_DELIVER ||
+    const struct front *front = &exchange->front;
+
+    if (exchange->state == EXCHANGE_DELIVER && exchange->request->delivery.artifact.is_stream &&
+        (front->watch.ready & WATCH_WRITE) != 0) {
+        return false; /* but for the source of the file */
+    }
+    return !outq_is_empty(&front->out) || exchange->state == EXCHANGE_DELIVER ||
            exchange_awaits_body(exchange);
 }
 

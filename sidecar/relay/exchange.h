@@ -20,7 +20,7 @@
 
 #include "sidecar/relay/bulk.h"
 #include "sidecar/relay/capture.h"
-#include "sidecar/relay/deliver.h"
+#include "sidecar/relay/deliver_stream.h"
 #include "sidecar/relay/front.h"
 #include "sidecar/relay/intercept.h"
 #include "sidecar/relay/relay.h"
@@ -76,6 +76,7 @@ struct request {
     struct buf conditions;     /* of a GET: headers of conditional and range requests, as pairs */
     struct request_line *line; /* what the status page shows when the params are gone; or NULL */
     struct delivery delivery;
+    struct deliver_stream stream; /* with a delivery whose file is still being fetched */
     enum own_kind own;
     struct own_page *page; /* in STATUS */
 };

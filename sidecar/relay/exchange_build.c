@@ -208,6 +208,11 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
     return error;
 }
 
+static void on_stream_ready(struct watch *watch)
+{
+    exchange_pump(list_entry(watch, struct request, stream.watch)->exchange);
+}
+
 static void start_delivery(struct exchange *exchange, struct build_result *result)
 {
     struct request *request = exchange->request;
@@ -227,6 +232,12 @@ static void start_delivery(struct exchange *exchange, struct build_result *resul
     buf_clear(&request->head);
     deliver_start(&request->delivery, result->artifact, part.first, part.end, &exchange->front);
     result->artifact.fd = -1;
+    if (request->delivery.artifact.is_stream &&
+        deliver_stream_start(&request->stream, &request->delivery, exchange->relay->loop,
+                             on_stream_ready) != 0) {
+        exchange_break_off(exchange);
+        return;
+    }
     task_defer(&exchange->task, exchange->relay->loop);
 }
 
@@ -278,7 +289,8 @@ void exchange_on_result(struct exchange *exchange, struct build_result *result)
     exchange->request->ticket = 0;
     if (result->failure != FAILURE_NONE) {
         exchange_fail(exchange, result->failure, buf_span(&result->message), result->retry_after_s);
-    } else if (exchange->relay->options->delivery == DELIVERY_X_ACCEL_REDIRECT) {
+    } else if (exchange->relay->options->delivery == DELIVERY_X_ACCEL_REDIRECT &&
+               !result->artifact.is_fetched) {
         hand_over(exchange, result);
     } else {
         start_delivery(exchange, result);
@@ -330,6 +342,17 @@ static void on_delivered(struct exchange *exchange)
     exchange_end_request(exchange);
 }
 
+static enum deliver_result send_some(struct exchange *exchange, struct delivery *delivery)
+{
+    uint64_t budget = exchange->relay->options->chunk_size;
+
+    if (!delivery->artifact.is_stream) {
+        return deliver_send(delivery, &exchange->front, budget);
+    }
+    return deliver_stream_send(&exchange->request->stream, delivery, &exchange->front,
+                               relay_read_buffer(exchange->relay), RELAY_READ_SIZE, budget);
+}
+
 void exchange_process_delivery(struct exchange *exchange)
 {
     struct delivery *delivery;
@@ -341,7 +364,7 @@ void exchange_process_delivery(struct exchange *exchange)
     }
     delivery = &exchange->request->delivery;
     before = delivery->offset;
-    result = deliver_send(delivery, &exchange->front, exchange->relay->options->chunk_size);
+    result = send_some(exchange, delivery);
     stats_add(exchange->relay->stats, STAT_ARTIFACT_BYTES, delivery->offset - before);
     if (before == delivery->first && delivery->offset > before) {
         stats_observe_ns(exchange->relay->stats, STAT_STREAM_TTFB,

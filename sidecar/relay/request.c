@@ -43,6 +43,7 @@ void request_free(struct request *request)
     capture_deinit(&request->capture);
     buf_deinit(&request->head);
     buf_deinit(&request->conditions);
+    deliver_stream_stop(&request->stream);
     deliver_stop(&request->delivery);
     bulk_close(&request->bulk);
     exchange_drop_page(request);
