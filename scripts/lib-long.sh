@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2154
 #
-# The long part of scripts/test, which sources this file and whose variables ($source, $build, $run,
+# The long part of scripts/test, which sources this file and whose variables ($top, $source, $build, $run,
 # $jobs) it uses. It builds five more times: for gcc's analyzer, with two sets of sanitizers, for
 # fuzzing, and in distcheck.
 
@@ -133,12 +133,24 @@ long_distcheck() {
     cd "$build/plain" && make -j"$jobs" distcheck
 }
 
+# The tests have run: the package's build leaves them out.
+long_package() {
+    DEB_BUILD_OPTIONS=nocheck "$top/scripts/package" -o "$run"
+}
+
+long_lintian() {
+    lintian --allow-root --fail-on error "$run"/velox-sidecar_*.deb
+}
+
 # Most of the time of valgrind's run is one process waiting for another: the rest goes beside it.
 long_beside_valgrind() {
     long_sanitizers "address" asan
     long_sanitizers "thread" tsan
     long_fuzz_all
     step "make distcheck" long_distcheck
+    run_pytest "installation" packaging "$build/plain"
+    step "package" long_package
+    step "lintian" long_lintian
 }
 
 long_steps() {

@@ -52,6 +52,14 @@ PACKAGES_FRONTS=(
     haproxy=haproxy
 )
 
+# What building the Debian package takes besides.
+# shellcheck disable=SC2034
+PACKAGES_DEB=(
+    dpkg-buildpackage=dpkg-dev
+    dh=debhelper
+    build-essential
+)
+
 PACKAGES_ADDED=()
 
 packages_is_there() {
