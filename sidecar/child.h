@@ -53,6 +53,12 @@ struct child_start {
  */
 int child_start(struct child *child, const struct child_start *start);
 
+/* Whether it was told to end. */
+static inline bool child_is_old(const struct child *child)
+{
+    return child->role == CHILD_CLOSING || child->role == CHILD_DRAINING;
+}
+
 /* The end of it has been seen, or is left to another process image: closes our ends. */
 void child_close(struct child *child);
 

@@ -23,6 +23,7 @@
 #include "sidecar/config.h"
 #include "sidecar/doctor/doctor.h"
 #include "sidecar/parent.h"
+#include "sidecar/upgrade.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
@@ -45,7 +46,7 @@ static const char main_usage[] =
     "  --nginx FILE  what `nginx -T` printed (- for standard input): checks the locations that\n"
     "                pass to us\n"
     "\n"
-    "Runs in the foreground. Stop: TERM. Reload: HUP.\n";
+    "Runs in the foreground. Stop: TERM. Reload: HUP. Upgrade: USR2. Reopen the log: USR1.\n";
 
 struct main_options {
     const char *config_path;
@@ -136,6 +137,14 @@ static void main_print_verdict(const char *path, int error, unsigned mistakes, u
 
 static int main_check(const struct config *config, bool print)
 {
+    int handed_fd = upgrade_handed_fd();
+
+    if (handed_fd >= 0 && upgrade_check(handed_fd) != 0) {
+        fputs("velox-sidecar " PACKAGE_VERSION " cannot take over from the version that runs: "
+              "restart it\n",
+              stderr);
+        return EX_CONFIG;
+    }
     if (print && config_print(config, stdout) != 0) {
         perror("velox-sidecar: standard output");
         return EX_IOERR;

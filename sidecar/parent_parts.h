@@ -7,6 +7,7 @@
 #include "sidecar/child.h"
 #include "sidecar/generation.h"
 #include "sidecar/notify.h"
+#include "sidecar/upgrade.h"
 
 /* A child that dies this often within this time is started again only after a wait. */
 #define PARENT_DEATHS_MAX 5
@@ -23,6 +24,8 @@ enum parent_wish { WISH_NOTHING, WISH_RELOAD, WISH_UPGRADE };
 struct parent {
     const char *config_path;
     char **argv;
+    char *program; /* the file that we run, owned; NULL: not known */
+    struct upgrade_trial trial;
     struct generation current;
     struct generation next; /* is_changing: a child of it is starting */
     bool is_changing;
@@ -50,6 +53,11 @@ struct parent {
 
 uint64_t parent_now_ms(void);
 
+/* Passes the parent's own lines on to the log. */
+void parent_flush_log(struct parent *parent);
+
+/* ---- parent_children.c ---- */
+
 /* The first child of the role; NULL: there is none. */
 struct child *parent_find(struct parent *parent, enum child_role role);
 unsigned parent_count(const struct parent *parent, enum child_role role);
@@ -60,8 +68,14 @@ int parent_start_child(struct parent *parent, const struct generation *generatio
 /* Orders the end of a child, which is killed if it takes much longer than it may. */
 void parent_end_child(struct parent *parent, struct child *child, char order);
 
-/* Passes the parent's own lines on to the log. */
-void parent_flush_log(struct parent *parent);
+/* Takes what children have logged and told. */
+void parent_hear_children(struct parent *parent);
+/* Takes note of processes that have ended. */
+void parent_reap(struct parent *parent);
+/* Where a restart is due. */
+void parent_restart_child(struct parent *parent);
+/* Those that take too long to start or to end. */
+void parent_kill_overdue(struct parent *parent);
 
 /* ---- parent_reload.c ---- */
 
@@ -73,6 +87,18 @@ void parent_finish_change(struct parent *parent);
 void parent_tell_change(struct parent *parent);
 /* It died before. */
 void parent_fail_change(struct parent *parent);
+
+/* Of a reload or an upgrade: the service manager waits for its end. */
+void parent_tell_failure(struct parent *parent);
+
+/* ---- parent_upgrade.c ---- */
+
+/* Tries the new program; parent_on_trial_end goes on. */
+void parent_start_upgrade(struct parent *parent);
+/* status is that of waitpid. Does not return where the new program takes over. */
+void parent_on_trial_end(struct parent *parent, int status);
+/* In the new program: takes what the old one hands over, and wishes for a reload. 0 or -errno. */
+int parent_take_over(struct parent *parent, int fd);
 
 /* ---- parent_status.c ---- */
 

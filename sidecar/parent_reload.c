@@ -27,6 +27,11 @@ static void tell_reloaded(struct parent *parent)
     notify_ready(&parent->notify);
 }
 
+void parent_tell_failure(struct parent *parent)
+{
+    tell_reloaded(parent);
+}
+
 static void give_up(struct parent *parent)
 {
     log_error(&parent->log, "reload failed: nothing has changed",
@@ -36,10 +41,9 @@ static void give_up(struct parent *parent)
 
 static void reload(struct parent *parent)
 {
-    int error;
+    int error = generation_prepare(&parent->next, &parent->current, parent->config_path,
+                                   &parent->log);
 
-    tell_reloading(parent);
-    error = generation_prepare(&parent->next, &parent->current, parent->config_path, &parent->log);
     if (error == 0) {
         parent->is_changing = true;
         error = parent_start_child(parent, &parent->next);
@@ -53,8 +57,11 @@ static void reload(struct parent *parent)
 
 void parent_begin_wish(struct parent *parent)
 {
-    if (parent->wish == WISH_NOTHING || parent->is_changing || parent->tell_by_ms > 0 ||
-        parent->is_stopping || parent_find(parent, CHILD_STARTING) != NULL) {
+    enum parent_wish wish = parent->wish;
+
+    if (wish == WISH_NOTHING || parent->is_changing || parent->tell_by_ms > 0 ||
+        parent->trial.pid > 0 || parent->is_stopping ||
+        parent_find(parent, CHILD_STARTING) != NULL) {
         return;
     }
     if (parent_count(parent, CHILD_CLOSING) + parent_count(parent, CHILD_DRAINING) >=
@@ -68,7 +75,12 @@ void parent_begin_wish(struct parent *parent)
     }
     parent->is_wait_told = false;
     parent->wish = WISH_NOTHING;
-    reload(parent);
+    tell_reloading(parent);
+    if (wish == WISH_UPGRADE) {
+        parent_start_upgrade(parent);
+    } else {
+        reload(parent);
+    }
 }
 
 void parent_finish_change(struct parent *parent)

@@ -24,7 +24,7 @@ static size_t print_draining(const struct parent *parent, char *text, size_t siz
     for (size_t i = 0; i < PARENT_CHILDREN_MAX; i++) {
         const struct child *child = &parent->children[i];
 
-        if (child->pid > 0 && (child->role == CHILD_CLOSING || child->role == CHILD_DRAINING)) {
+        if (child->pid > 0 && child_is_old(child)) {
             builds += child->report.builds;
             downloads += child->report.downloads;
             since_ms = child->draining_since_ms < since_ms ? child->draining_since_ms : since_ms;

@@ -131,7 +131,7 @@ class Sidecar:
             self.write_config(sections)
         before = len(self.log("configuration reloaded"))
         self.signal(number)
-        return wait_until(lambda: self.log("configuration reloaded")[before:], "the reload")[0]["pid"]
+        return wait_until(lambda: self.log("configuration reloaded")[before:], "the reload", 2 * DEADLINE)[0]["pid"]
 
     def peak_memory_kb(self):
         with open(f"/proc/{self.child()}/status") as status:
@@ -244,7 +244,7 @@ class Stack:
 
     numbers = itertools.count(1)
 
-    def __init__(self, folder, changes, with_velox=True):
+    def __init__(self, folder, changes, with_velox=True, **process):
         self.folder = folder
         self.root = os.path.join(folder, "artifacts")
         os.makedirs(self.root, exist_ok=True)
@@ -269,7 +269,7 @@ class Stack:
         self.sections = sections
         self.fronts = []
         try:
-            self.sidecar = Sidecar(folder, sections)
+            self.sidecar = Sidecar(folder, sections, **process)
         except BaseException:
             self.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -476,8 +476,9 @@ def start(request):
     """start(section={key: value}, …): a sidecar of its own with these keys changed."""
     request.node.stacks = []
 
-    def starter(with_velox=True, **changes):
-        stack = Stack(make_folder(), changes, with_velox)
+    def starter(with_velox=True, folder=None, process=None, **changes):
+        """`process`: keywords of Sidecar."""
+        stack = Stack(folder or make_folder(), changes, with_velox, **(process or {}))
         request.node.stacks.append(stack)
         return stack
 
