@@ -10,13 +10,13 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "sidecar/base/clock.h"
 #include "sidecar/build/builder.h"
 #include "sidecar/relay/relay.h"
+#include "sidecar/rights.h"
 #include "sidecar/sandbox/sandbox.h"
 
 /* Descriptors for everything but connections: listeners, loops, files, Velox. */
@@ -245,21 +245,18 @@ static int start_main_thread(struct app *app)
 
 /* Connections of all relays together, by configuration or by the file limit: a request takes two.
  * */
-static unsigned front_limit(const struct config *config)
+static unsigned front_limit(struct app *app)
 {
-    struct rlimit limit;
-    uint64_t possible = 1024;
+    uint64_t wanted = app->init->config->relay.front_max_connections;
+    uint64_t files = rights_raise_files();
+    uint64_t possible = files > RESERVED_DESCRIPTORS * 2 ? (files - RESERVED_DESCRIPTORS) / 2 : 1;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-        (void)getrlimit(RLIMIT_NOFILE, &limit);
-        possible = limit.rlim_cur > RESERVED_DESCRIPTORS * 2
-                       ? (limit.rlim_cur - RESERVED_DESCRIPTORS) / 2
-                       : 1;
-    }
-    if (config->relay.front_max_connections > 0 && config->relay.front_max_connections < possible) {
-        possible = config->relay.front_max_connections;
+    if (wanted > possible) {
+        log_warn(&app->log, "max_connections is more than the limit of open files allows",
+                 log_uint("max_connections", wanted), log_uint("possible", possible),
+                 log_uint("open_files", files));
+    } else if (wanted > 0) {
+        possible = wanted;
     }
     return possible > 1000000 ? 1000000 : (unsigned)possible;
 }
@@ -359,7 +356,7 @@ static int start_threads(struct app *app)
         return -ENOMEM;
     }
     limit_init(&app->workers, worker_limit(app->init->config));
-    limit_init(&app->fronts, front_limit(app->init->config));
+    limit_init(&app->fronts, front_limit(app));
     error = set_up_board(app, count);
     if (error == 0) {
         error = set_up_builder(app);

@@ -6,35 +6,16 @@
 #include "sidecar/child.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "sidecar/app.h"
+#include "sidecar/rights.h"
 
 /* ---- in the child ---------------------------------------------------------------------------- */
-
-static int drop_rights(const struct config *config)
-{
-    /* Started as somebody else there is nothing to drop; the configuration's check has warned. */
-    if (geteuid() == 0) {
-        if (config->has_user && initgroups(config->user_name, config->group) != 0) {
-            return -errno;
-        }
-        if ((config->has_user || config->has_group) && setgid(config->group) != 0) {
-            return -errno;
-        }
-        if (config->has_user && setuid(config->user) != 0) {
-            return -errno;
-        }
-    }
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? 0 : -errno;
-}
 
 static int run_app(const struct child_start *start, const int *fds, int log_fd, int control_fd)
 {
@@ -49,12 +30,10 @@ static int run_app(const struct child_start *start, const int *fds, int log_fd, 
         .report_ms = start->report_ms,
         .stuck_ms = start->stuck_ms,
     };
-    struct rlimit no_core = { 0, 0 };
     struct log log;
     int error;
 
-    (void)setrlimit(RLIMIT_CORE, &no_core);
-    error = drop_rights(generation->config);
+    error = rights_drop(generation->config);
     if (error != 0) {
         log_init(&log, log_fd, LOG_INFO, generation->config->log_format);
         log_error(&log, "cannot become the configured user and group",

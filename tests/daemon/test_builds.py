@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 
 import peers
-from conftest import check_error, check_waits, wait_until
+from conftest import check_error, check_waits, descriptors_of, wait_until
 from peers import SLOW
 
 # The kept connections to Velox (KEPT_CONNECTIONS in velox.c).
@@ -45,7 +45,7 @@ def some_build(stack):
 
 
 def descriptors(stack):
-    return len(os.listdir(f"/proc/{stack.sidecar.child()}/fd"))
+    return len(descriptors_of(stack.sidecar.child()))
 
 
 # ---- equal builds --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import peers
-from conftest import wait_until
+from conftest import descriptors_of, wait_until
 from peers import SLOW
 
 FULL = os.environ.get("VELOX_TEST_MANY") == "1"
@@ -71,7 +71,7 @@ def pages(stack):
 
 
 def descriptors(stack):
-    return len(os.listdir(f"/proc/{stack.sidecar.child()}/fd"))
+    return len(descriptors_of(stack.sidecar.child()))
 
 
 def check_many(stack, count, limit_kb, posted):

@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 import peers
-from conftest import check_error, needs, wait_until
+from conftest import check_error, descriptors_of, needs, wait_until
 from peers import SLOW, environment, random_bytes
 
 BUILD_HEAD = "X-Velox-Build: true\r\nContent-Type: application/json\r\n"
@@ -531,7 +531,7 @@ def test_a_client_that_leaves_during_the_download_is_noticed(stack):
 
 def open_files(pid):
     links = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for name in descriptors_of(pid):
         try:
             links.append(os.readlink(f"/proc/{pid}/fd/{name}"))
         except OSError:
@@ -565,10 +565,10 @@ def test_no_descriptor_is_left_after_many_exchanges(stack, build):
     one()
     child = stack.sidecar.child()
     # One connection to Velox may stay open for the next build.
-    before = len(os.listdir(f"/proc/{child}/fd"))
+    before = len(descriptors_of(child))
     for _ in range(20):
         one()
-    wait_until(lambda: len(os.listdir(f"/proc/{child}/fd")) <= before + 1, "descriptors to be closed")
+    wait_until(lambda: len(descriptors_of(child)) <= before + 1, "descriptors to be closed")
 
 
 def test_nothing_reaches_the_front_before_the_head(stack):

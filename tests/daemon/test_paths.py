@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from conftest import check_error, wait_until
+from conftest import check_error, descriptors_of, wait_until
 from peers import random_bytes
 
 SECRET = b"the secret that must not leave"
@@ -258,7 +258,7 @@ def test_refusals_leave_no_descriptor(stack):
     make_tree(stack)
 
     def count():
-        return len(os.listdir(f"/proc/{stack.sidecar.child()}/fd"))
+        return len(descriptors_of(stack.sidecar.child()))
 
     refused(stack, stack.root + "/tree/out")
     before = count()

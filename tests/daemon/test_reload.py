@@ -300,7 +300,7 @@ def test_a_mistake_changes_nothing_and_is_logged_as_by_t(start):
         config.write("[policy]\nmax_plugin = 3\nallow_replaces = perhaps\n")
     stack.sidecar.signal(signal.SIGHUP)
     wait_errors(stack, f"{stack.sidecar.config}:")
-    wait_errors(stack, "[policy] max_plugin: unknown key; allowed are")
+    wait_errors(stack, "[policy] max_plugin: unknown key, perhaps max_plugins is meant; allowed are")
     wait_errors(stack, "[policy] allow_replaces: ")
     wait_errors(stack, "reload failed")
     stack.check_serves()

@@ -10,12 +10,12 @@ import time
 import pytest
 
 import peers
-from conftest import wait_until
+from conftest import descriptors_of, wait_until
 from peers import environment, random_bytes
 
 
 def descriptors(stack):
-    return len(os.listdir(f"/proc/{stack.sidecar.child()}/fd"))
+    return len(descriptors_of(stack.sidecar.child()))
 
 
 @pytest.fixture

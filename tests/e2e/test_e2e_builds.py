@@ -118,7 +118,7 @@ def test_one_gigabyte_in_constant_memory(stack):
     assert digest.hexdigest() == build["sha256"]
     os.unlink(build["path"])
     assert stack.sidecar_child() == child
-    if "libasan" not in Path(f"/proc/{child}/maps").read_text():
+    if "libasan" not in Path(f"/proc/{stack.sidecar.pid}/maps").read_text():
         peak = int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{child}/status").read_text())[1])
         assert peak < PEAK_RSS_KB
 

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""What the child has given up of the rights that the sidecar was started with."""
+
+import os
+import pwd
+import re
+import resource
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import sidecar_command, wait_until
+from peers import DEADLINE
+
+CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in status if ":\t" in line)
+
+
+def limit_of(pid, name):
+    with open(f"/proc/{pid}/limits") as limits:
+        soft, hard = re.search(rf"^{name} +(\S+) +(\S+)", limits.read(), re.M).groups()
+    return soft, hard
+
+
+@needs_root
+@pytest.mark.parametrize("user", ["nobody", "daemon"])
+def test_a_user_takes_everything(start, user):
+    stack = start(sidecar={"user": user})
+    assert stack.build().body == b"built"
+    child = stack.sidecar.child()
+    status, entry = status_of(child), pwd.getpwnam(user)
+    assert set(status["Uid"].split()) == {str(entry.pw_uid)} and set(status["Gid"].split()) == {str(entry.pw_gid)}
+    assert {int(group) for group in status["Groups"].split()} == set(os.getgrouplist(user, entry.pw_gid))
+    for kind in CAPABILITIES:
+        assert int(status[kind], 16) == 0, kind
+    assert status["NoNewPrivs"] == "1" and status["Umask"] == "0077"
+    assert limit_of(child, "Max core file size") == ("0", "0")
+    # Root's, so that nobody else of the same user looks into the memory.
+    assert os.stat(f"/proc/{child}/mem").st_uid == 0
+
+
+@needs_root
+def test_a_group_of_its_own(start):
+    stack = start(sidecar={"user": "nobody", "group": "daemon"})
+    assert stack.build().body == b"built"
+    status, group = status_of(stack.sidecar.child()), str(os.stat("/").st_gid)
+    assert status["Gid"].split()[0] != group and set(status["Gid"].split()) <= set(status["Groups"].split())
+
+
+@needs_root
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="gives a capability with setpriv (util-linux)")
+@pytest.mark.skipif(bool(os.environ.get("VELOX_SIDECAR_WRAPPER")), reason="valgrind refuses capset")
+def test_a_capability_of_the_start_is_not_kept(folder):
+    """As a unit with User= and AmbientCapabilities= starts it."""
+    os.chmod(folder, 0o777)
+    with open(f"{folder}/ini", "w") as config:
+        config.write(f"[listen]\nfastcgi = unix:{folder}/sock\n[php_fpm]\nspool_directory = {folder}\n")
+    with open(f"{folder}/log", "w") as log:
+        process = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+                                    "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service",
+                                    *sidecar_command(), "-c", f"{folder}/ini"], stderr=log)
+        try:
+            ready = wait_until(lambda: re.search(r"msg=ready.* pid=(\d+)", open(f"{folder}/log").read()), "its begin")
+            assert int(status_of(process.pid)["CapAmb"], 16) != 0
+            status = status_of(int(ready[1]))
+            for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+                assert int(status[kind], 16) == 0, kind
+        finally:
+            process.terminate()
+        assert process.wait(2 * DEADLINE) == 0
+
+
+def test_the_limit_of_open_files_is_raised(start):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard <= 256:
+        pytest.skip("the hard limit is too low")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        stack = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    stack.sidecar.wait_log("ready")
+    assert limit_of(stack.sidecar.child(), "Max open files") == (str(hard), str(hard))
+
+
+def test_more_connections_than_files_are_warned_of(start):
+    stack = start(listen={"max_connections": 900000000})
+    line = stack.sidecar.wait_log("max_connections is more than the limit of open files allows")
+    assert line["level"] == "warn" and int(line["possible"]) < int(line["open_files"])
