@@ -35,10 +35,16 @@ struct survey_round {
     struct survey_sheet *sheets[];
 };
 
-/* For a relay's share of the page. */
+static size_t share(size_t whole, size_t sharers, size_t min)
+{
+    size_t part = (whole + sharers - 1) / sharers;
+
+    return part < min ? min : part;
+}
+
 static struct survey_sheet *sheet_new(const struct survey *survey)
 {
-    size_t sharers = survey->board->survey_count;
+    size_t relays = survey->board->survey_count;
     struct survey_sheet *sheet = calloc(1, sizeof(*sheet));
 
     if (sheet == NULL) {
@@ -46,8 +52,9 @@ static struct survey_sheet *sheet_new(const struct survey *survey)
     }
     sheet->asker = survey->index;
     sheet->number = survey->number;
-    buf_init(&sheet->rows, (SURVEY_ROWS_MAX + sharers - 1) / sharers * sizeof(struct survey_row));
-    buf_init(&sheet->texts, SURVEY_TEXTS_MAX / sharers);
+    buf_init(&sheet->rows,
+             share(SURVEY_ROWS_MAX, relays, SURVEY_ROWS_MIN) * sizeof(struct survey_row));
+    buf_init(&sheet->texts, share(SURVEY_TEXTS_MAX, relays, SURVEY_TEXTS_MIN));
     return sheet;
 }
 

@@ -17,11 +17,16 @@
 
 struct relay;
 
-/* Rows of one page over all threads together, each with at most this much of its URI, and their
- * texts. The oldest connections of each thread come first. */
+/*
+ * What a page shows at most: so many rows and bytes of their texts, of which each thread has an
+ * equal share but never less than its own minimum; and so much of a URI. The oldest connections of
+ * each thread come first.
+ */
 #define SURVEY_ROWS_MAX 4096
+#define SURVEY_ROWS_MIN 256
+#define SURVEY_TEXTS_MAX ((size_t)SURVEY_ROWS_MAX * 320)
+#define SURVEY_TEXTS_MIN ((size_t)SURVEY_ROWS_MIN * 320)
 #define SURVEY_URI_MAX 256
-#define SURVEY_TEXTS_MAX ((size_t)1024 * 1024)
 
 /* The rows of one relay; also the question, while it has none. */
 struct survey_sheet {
