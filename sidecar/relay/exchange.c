@@ -540,7 +540,7 @@ void exchange_pump(struct exchange *exchange)
     if (!exchange_is_closed(exchange)) {
         exchange_process_delivery(exchange);
     }
-    if (!exchange_is_closed(exchange)) {
+    if (exchange->state == EXCHANGE_STATUS) {
         exchange_process_own(exchange);
     }
     if (!exchange_is_closed(exchange) && send_kept(exchange)) {

@@ -212,7 +212,7 @@ static void send_piece(struct exchange *exchange)
 
 void exchange_process_own(struct exchange *exchange)
 {
-    if (exchange->state != EXCHANGE_STATUS || !outq_is_empty(&exchange->front.out)) {
+    if (!outq_is_empty(&exchange->front.out)) {
         return;
     }
     switch (survey_state(&exchange->request->page->reader)) {

@@ -83,6 +83,7 @@ void exchange_forget_ticket(struct exchange *exchange);
 
 /* exchange_own.c: the sidecar's own pages */
 void exchange_answer_own(struct exchange *exchange);
+/* In STATUS. */
 void exchange_process_own(struct exchange *exchange);
 void exchange_drop_page(struct request *request);
 

@@ -3,6 +3,7 @@
  * A request's params: read once, and changed where PHP must see something else than the web server
  * sent. Every other pair stays as it is.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,15 +84,27 @@ static enum own_kind find_own(const struct relay *relay, struct span script)
     return span_is(script, relay->options->ping_path) ? OWN_PING : OWN_NONE;
 }
 
+static_assert(sizeof("REQUEST_METHOD") == sizeof("CONTENT_LENGTH"), "one case for both");
+
 static void read_pair(struct request *request, const struct relay *relay, struct span name,
                       struct span value)
 {
-    if (span_is(name, "REQUEST_METHOD")) {
-        request->may_build = value.len > 0 && !span_is(value, "HEAD");
-    } else if (span_is(name, "CONTENT_LENGTH")) {
-        request->has_length = parse_length(value, &request->body_left);
-    } else if (span_is(name, "SCRIPT_NAME")) {
-        request->own = find_own(relay, value);
+    /* Of most pairs the length alone tells that they are not wanted. */
+    switch (name.len) {
+    case sizeof("REQUEST_METHOD") - 1:
+        if (span_is(name, "REQUEST_METHOD")) {
+            request->may_build = value.len > 0 && !span_is(value, "HEAD");
+        } else if (span_is(name, "CONTENT_LENGTH")) {
+            request->has_length = parse_length(value, &request->body_left);
+        }
+        break;
+    case sizeof("SCRIPT_NAME") - 1:
+        if (span_is(name, "SCRIPT_NAME")) {
+            request->own = find_own(relay, value);
+        }
+        break;
+    default:
+        break;
     }
 }
 
