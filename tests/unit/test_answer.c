@@ -401,6 +401,7 @@ static void test_added_bytes_are_few(void **state)
     id[sizeof(id) - 1] = '\0';
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
+    memset(artifact.etag, 'e', 66);         /* a SHA-256 with its quotes */
     artifact.modified.tv_sec = 18446744072; /* the most that nanoseconds in 64 bits can tell */
     for (int from_cache = 0; from_cache < 2; from_cache++) {
         struct answer_artifact answer = {
@@ -412,6 +413,7 @@ static void test_added_bytes_are_few(void **state)
             .from_cache = from_cache != 0,
             .duration_ms = UINT64_MAX / 2,
             .cache_age_s = UINT64_MAX,
+            .part = { .status = 206, .first = INT64_MAX - 2, .end = INT64_MAX - 1 },
         };
 
         buf_init(&out, ANSWER_MAX);
@@ -419,6 +421,63 @@ static void test_added_bytes_are_few(void **state)
         assert_true(buf_length(&out) - strlen(origin) < ADDED_MAX);
         buf_deinit(&out);
     }
+}
+
+/* What the source of a fetched file says stands for what we do not know of it. */
+static void test_fetched_files(void **state)
+{
+    struct artifact artifact = artifact_of(1000);
+    struct answer_artifact answer = usual(&artifact, "");
+
+    (void)state;
+    artifact.is_fetched = true;
+    memcpy(artifact.etag, "\"abc\"", 6);
+    check_head(&answer, ENTITY("1000", "abc") LINUX_NAME FACTS "\r\n");
+    artifact.lacks_time = true;
+    artifact.modified = (struct timespec){ .tv_sec = 0 };
+    check_head(&answer,
+               "Status: 200 OK\r\nContent-Type: application/octet-stream\r\n"
+               "Content-Length: 1000\r\nETag: \"abc\"\r\nAccept-Ranges: bytes\r\n" LINUX_NAME FACTS
+               "\r\n");
+    artifact.etag[0] = '\0';
+    check_head(&answer, "Status: 200 OK\r\nContent-Type: application/octet-stream\r\n"
+                        "Content-Length: 1000\r\nAccept-Ranges: bytes\r\n" LINUX_NAME FACTS "\r\n");
+}
+
+/* nginx keeps Accept-Ranges over X-Accel-Redirect, and adds its own. */
+static void test_handed_over(void **state)
+{
+    const struct artifact artifact = artifact_of(1000);
+    struct answer_artifact answer = usual(&artifact, "X-Accel-Redirect: /evil\r\nA: 1\r\n\r\n");
+
+    (void)state;
+    answer.accel_redirect = span_of_string("/files/rr");
+    check_head(&answer, "Status: 200 OK\r\nContent-Type: application/octet-stream\r\n"
+                        "Content-Length: 1000\r\nETag: \"" ETAG "\"\r\n"
+                        "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n" LINUX_NAME FACTS
+                        "X-Accel-Redirect: /files/rr\r\nA: 1\r\n\r\n");
+}
+
+/* Each status with what it must and what it must not say. */
+static void test_parts(void **state)
+{
+    const struct artifact artifact = artifact_of(1000);
+    struct answer_artifact answer = usual(&artifact, "Cache-Control: private\r\n\r\n");
+
+    (void)state;
+#define REST                                                                                       \
+    "ETag: \"" ETAG "\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nAccept-Ranges: bytes\r\n"
+#define PRIVATE "Cache-Control: private\r\n\r\n"
+    answer.part = (struct condition_verdict){ .status = 206, .first = 5, .end = 10 };
+    check_head(
+        &answer,
+        "Status: 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
+        "Content-Length: 5\r\nContent-Range: bytes 5-9/1000\r\n" REST LINUX_NAME FACTS PRIVATE);
+    answer.part = (struct condition_verdict){ .status = 304 };
+    check_head(&answer, "Status: 304 Not Modified\r\n" REST FACTS PRIVATE);
+    answer.part = (struct condition_verdict){ .status = 416 };
+    check_head(&answer, "Status: 416 Range Not Satisfiable\r\nContent-Length: 0\r\n"
+                        "Content-Range: bytes */1000\r\n" REST FACTS PRIVATE);
 }
 
 static void test_head_that_does_not_fit(void **state)
@@ -725,6 +784,9 @@ int main(void)
         cmocka_unit_test(test_lines_that_are_no_whole_header_are_left_out),
         cmocka_unit_test(test_exposed_headers),
         cmocka_unit_test(test_added_bytes_are_few),
+        cmocka_unit_test(test_fetched_files),
+        cmocka_unit_test(test_handed_over),
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_head_that_does_not_fit),
         cmocka_unit_test(test_every_failure),
         cmocka_unit_test(test_retry_after),
