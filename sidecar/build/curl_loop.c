@@ -23,6 +23,18 @@ static void act(struct curl_loop *curl_loop, curl_socket_t fd, int events)
     curl_loop->on_progress(curl_loop);
 }
 
+/*
+ * A callback that fails is the end of a multi handle (curl's lib/multi.c:multi_runsingle, `dead`):
+ * each transfer ends with an error when it is run the next time, so all are run; and the handle is
+ * of no use any more.
+ */
+static int fail_callback(struct curl_loop *curl_loop)
+{
+    curl_loop->is_broken = true;
+    task_defer(&curl_loop->task, curl_loop->loop);
+    return -1;
+}
+
 static void on_timer(struct timer *timer)
 {
     act(list_entry(timer, struct curl_loop, timer), CURL_SOCKET_TIMEOUT, 0);
@@ -57,7 +69,14 @@ static void free_closed_sockets(struct curl_loop *curl_loop)
 
 static void on_task(struct task *task)
 {
-    free_closed_sockets(list_entry(task, struct curl_loop, task));
+    struct curl_loop *curl_loop = list_entry(task, struct curl_loop, task);
+    int running;
+
+    free_closed_sockets(curl_loop);
+    if (curl_loop->is_broken && curl_loop->transfers > 0) {
+        (void)curl_multi_perform(curl_loop->multi, &running);
+        curl_loop->on_progress(curl_loop);
+    }
 }
 
 static struct socket_watch *socket_new(struct curl_loop *curl_loop, curl_socket_t fd)
@@ -96,15 +115,16 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *loop_poi
     if (socket == NULL) {
         socket = socket_new(curl_loop, fd);
         if (socket == NULL) {
-            return -1;
+            return fail_callback(curl_loop);
         }
     }
     watch_stop(&socket->watch);
     if (wanted == 0) {
         return 0;
     }
-    return watch_start_level(&socket->watch, curl_loop->loop, fd, wanted, on_socket_ready) < 0 ? -1
-                                                                                               : 0;
+    return watch_start_level(&socket->watch, curl_loop->loop, fd, wanted, on_socket_ready) < 0
+               ? fail_callback(curl_loop)
+               : 0;
 }
 
 static int on_curl_timer(CURLM *multi, long timeout_ms, void *loop_pointer)
@@ -116,7 +136,7 @@ static int on_curl_timer(CURLM *multi, long timeout_ms, void *loop_pointer)
         timer_stop(&curl_loop->timer);
         return 0;
     }
-    return timer_start(&curl_loop->timer, (uint64_t)timeout_ms) < 0 ? -1 : 0;
+    return timer_start(&curl_loop->timer, (uint64_t)timeout_ms) < 0 ? fail_callback(curl_loop) : 0;
 }
 
 /*
@@ -139,41 +159,80 @@ int curl_loop_close_socket(void *loop_pointer, curl_socket_t fd)
     return close(fd);
 }
 
-int curl_loop_start(struct curl_loop *curl_loop, struct loop *loop,
-                    void (*on_progress)(struct curl_loop *curl_loop))
+static int make_multi(struct curl_loop *curl_loop)
 {
     CURLM *multi = curl_multi_init();
 
-    *curl_loop = (struct curl_loop){ .loop = loop, .multi = multi, .on_progress = on_progress };
-    list_init(&curl_loop->sockets);
-    list_init(&curl_loop->closed_sockets);
-    task_init(&curl_loop->task, on_task);
-    timer_init(&curl_loop->timer, loop, on_timer);
+    curl_loop->multi = multi;
     if (multi == NULL ||
         curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) != CURLM_OK ||
         curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, curl_loop) != CURLM_OK ||
         curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_curl_timer) != CURLM_OK ||
         curl_multi_setopt(multi, CURLMOPT_TIMERDATA, curl_loop) != CURLM_OK ||
-        curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) != CURLM_OK) {
+        curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) != CURLM_OK ||
+        curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, curl_loop->kept_connections) != CURLM_OK) {
         return -ENOMEM;
     }
     return 0;
 }
 
-void curl_loop_stop(struct curl_loop *curl_loop)
+int curl_loop_start(struct curl_loop *curl_loop, struct loop *loop, long kept_connections,
+                    void (*on_progress)(struct curl_loop *curl_loop))
 {
-    struct list *link;
+    *curl_loop = (struct curl_loop){
+        .loop = loop,
+        .kept_connections = kept_connections,
+        .on_progress = on_progress,
+    };
+    list_init(&curl_loop->sockets);
+    list_init(&curl_loop->closed_sockets);
+    task_init(&curl_loop->task, on_task);
+    timer_init(&curl_loop->timer, loop, on_timer);
+    return make_multi(curl_loop);
+}
 
+/* The kept connections go with it. */
+static void drop_multi(struct curl_loop *curl_loop)
+{
     if (curl_loop->multi != NULL) {
         (void)curl_multi_cleanup(curl_loop->multi);
+        curl_loop->multi = NULL;
     }
-    while ((link = list_shift(&curl_loop->sockets)) != NULL) {
-        struct socket_watch *socket = list_entry(link, struct socket_watch, link);
-
-        watch_stop(&socket->watch);
-        free(socket);
+    while (!list_is_empty(&curl_loop->sockets)) {
+        socket_retire(list_entry(curl_loop->sockets.next, struct socket_watch, link));
     }
     timer_stop(&curl_loop->timer);
+}
+
+void curl_loop_stop(struct curl_loop *curl_loop)
+{
+    drop_multi(curl_loop);
     task_stop(&curl_loop->task);
     free_closed_sockets(curl_loop);
+}
+
+int curl_loop_add(struct curl_loop *curl_loop, CURL *easy)
+{
+    if (curl_loop->is_broken && curl_loop->transfers > 0) {
+        return -ENOMEM; /* until the last of them has been told */
+    }
+    if (curl_loop->is_broken || curl_loop->multi == NULL) {
+        drop_multi(curl_loop);
+        curl_loop->is_broken = false;
+        if (make_multi(curl_loop) < 0) {
+            drop_multi(curl_loop);
+            return -ENOMEM;
+        }
+    }
+    if (curl_multi_add_handle(curl_loop->multi, easy) != CURLM_OK) {
+        return -ENOMEM;
+    }
+    curl_loop->transfers++;
+    return 0;
+}
+
+void curl_loop_remove(struct curl_loop *curl_loop, CURL *easy)
+{
+    (void)curl_multi_remove_handle(curl_loop->multi, easy);
+    curl_loop->transfers--;
 }

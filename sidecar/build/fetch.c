@@ -34,6 +34,7 @@ struct fetch {
     struct buf url; /* with a NUL */
     /* This attempt. */
     CURL *easy; /* NULL between attempts */
+    bool is_added;
     struct curl_slist *headers;
     struct fetch_head head;
     bool is_judged;
@@ -67,7 +68,10 @@ static void on_attempt_end(struct fetch *fetch, CURLcode code);
 static void close_attempt(struct fetch *fetch)
 {
     if (fetch->easy != NULL) {
-        (void)curl_multi_remove_handle(fetch->fetcher->curl_loop.multi, fetch->easy);
+        if (fetch->is_added) {
+            curl_loop_remove(&fetch->fetcher->curl_loop, fetch->easy);
+            fetch->is_added = false;
+        }
         curl_easy_cleanup(fetch->easy);
         fetch->easy = NULL;
     }
@@ -419,7 +423,8 @@ static void on_attempt_end(struct fetch *fetch, CURLcode code)
     explain(fetch, code);
     if (fetch->is_left) {
         fetch_free(fetch);
-    } else if (fetch->no_memory || code == CURLE_OUT_OF_MEMORY) {
+    } else if (fetch->no_memory || code == CURLE_OUT_OF_MEMORY ||
+               code == CURLE_ABORTED_BY_CALLBACK) {
         fetch->no_memory = true;
         fail(fetch, "out of memory or descriptors");
     } else if (fetch->fault != NULL && fetch->is_final) {
@@ -536,8 +541,9 @@ static int begin_attempt(struct fetch *fetch)
     if (fetch->easy == NULL) {
         return -ENOMEM;
     }
-    if (!set_request(fetch) ||
-        curl_multi_add_handle(fetch->fetcher->curl_loop.multi, fetch->easy) != CURLM_OK) {
+    fetch->is_added = set_request(fetch) &&
+                      curl_loop_add(&fetch->fetcher->curl_loop, fetch->easy) == 0;
+    if (!fetch->is_added) {
         close_attempt(fetch);
         return -ENOMEM;
     }

@@ -52,11 +52,7 @@ int fetcher_new(struct fetcher **fetcher, struct loop *loop, const struct build_
     made->log = log;
     list_init(&made->fetches);
     buf_init(&made->ca, CA_FILE_MAX_BYTES);
-    error = curl_loop_start(&made->curl_loop, loop, fetch_on_progress);
-    if (error == 0 && curl_multi_setopt(made->curl_loop.multi, CURLMOPT_MAXCONNECTS,
-                                        (long)KEPT_CONNECTIONS) != CURLM_OK) {
-        error = -ENOMEM;
-    }
+    error = curl_loop_start(&made->curl_loop, loop, KEPT_CONNECTIONS, fetch_on_progress);
     if (error == 0 && options->ca_file[0] != '\0') {
         error = velox_read_file(log, "ca_file", options->ca_file, &made->ca);
     }

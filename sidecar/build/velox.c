@@ -135,7 +135,7 @@ static void call_finish(struct velox_call *call, CURLcode code)
         reply.detail = span_of_string(call->error[0] != '\0' ? call->error
                                                              : curl_easy_strerror(code));
     }
-    (void)curl_multi_remove_handle(call->velox->curl_loop.multi, call->easy);
+    curl_loop_remove(&call->velox->curl_loop, call->easy);
     buf_init(&text, 0);
     velox_answer_decide(&reply, &text, &answer);
     call->on_answer(call->waiter, &answer);
@@ -285,7 +285,7 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
     if (!set_connection(call, &velox->options->servers[server],
                         limit_ms < CONNECT_TIMEOUT_MS ? limit_ms : CONNECT_TIMEOUT_MS) ||
         !set_keeping(call->easy, call) || !set_request(call, body, limit_ms) ||
-        curl_multi_add_handle(velox->curl_loop.multi, call->easy) != CURLM_OK) {
+        curl_loop_add(&velox->curl_loop, call->easy) < 0) {
         call_free(call);
         return -ENOMEM;
     }
@@ -296,7 +296,7 @@ static int call_start(struct velox_client *client, size_t server, struct span bo
 static void call_cancel(struct velox_client *client, struct velox_call *call)
 {
     /* Removing an unfinished transfer closes its connection at once. */
-    (void)curl_multi_remove_handle(velox_of(client)->curl_loop.multi, call->easy);
+    curl_loop_remove(&velox_of(client)->curl_loop, call->easy);
     call_free(call);
 }
 
@@ -363,11 +363,7 @@ int velox_new(struct velox_client **client, struct loop *loop, const struct buil
     velox->options = options;
     velox->log = log;
     buf_init(&velox->ca, CA_FILE_MAX_BYTES);
-    result = curl_loop_start(&velox->curl_loop, loop, on_progress);
-    if (result == 0 && curl_multi_setopt(velox->curl_loop.multi, CURLMOPT_MAXCONNECTS,
-                                         (long)KEPT_CONNECTIONS) != CURLM_OK) {
-        result = -ENOMEM;
-    }
+    result = curl_loop_start(&velox->curl_loop, loop, KEPT_CONNECTIONS, on_progress);
     if (result == 0) {
         result = add_headers(velox);
     }
