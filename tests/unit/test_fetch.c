@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Fetching on the real loop, against a scripted server in a process of its own, with each allocation
- * failing once. (What a fetch does for a client: tests/daemon/test_fetch.py.)
+ * Fetching on the real loop, against a scripted server in a process of its own, with each
+ * allocation failing once. (What a fetch does for a client: tests/daemon/test_fetch.py.)
  */
 
 #include <setjmp.h>
