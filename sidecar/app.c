@@ -15,6 +15,7 @@
 
 #include "sidecar/base/clock.h"
 #include "sidecar/build/builder.h"
+#include "sidecar/pulse.h"
 #include "sidecar/relay/relay.h"
 #include "sidecar/rights.h"
 #include "sidecar/sandbox/sandbox.h"
@@ -31,6 +32,7 @@ struct app_thread {
     struct loop *loop;
     struct mailbox orders;
     struct mail stop_order;
+    struct pulse_thread pulse;
     struct stats stats;
     struct relay *relay;     /* in a relay thread */
     struct builder *builder; /* in the builder thread */
@@ -51,6 +53,8 @@ struct app {
     struct limit workers; /* connections to PHP-FPM at once */
     struct limit fronts;  /* connections from web servers at once */
     struct status_board board;
+    struct pulse pulse;
+    struct pulse_thread **pulses; /* of all threads */
     struct app_thread *relays;
     unsigned relay_count;
     unsigned closed_count;
@@ -62,7 +66,10 @@ static void on_order(struct mailbox *mailbox, struct mail *mail)
 {
     struct app_thread *thread = list_entry(mailbox, struct app_thread, orders);
 
-    (void)mail;
+    if (mail == &thread->pulse.question) {
+        pulse_answer(&thread->pulse);
+        return;
+    }
     if (thread->builder != NULL) {
         builder_stop(thread->builder);
     }
@@ -334,10 +341,39 @@ static int set_up_board(struct app *app, unsigned relay_count)
     return 0;
 }
 
+static int start_pulse(struct app *app)
+{
+    struct pulse_init init = {
+        .loop = app->loop,
+        .log = &app->log,
+        .board = &app->board,
+        .control_fd = app->init->control_fd,
+        .report_ms = app->init->report_ms,
+        .stuck_ms = app->init->stuck_ms,
+        .thread_count = app->relay_count + 1,
+    };
+
+    app->pulses = calloc(init.thread_count, sizeof(struct pulse_thread *));
+    if (app->pulses == NULL) {
+        return -ENOMEM;
+    }
+    pulse_thread_init(&app->builder.pulse, &app->builder.orders, "builder", 0);
+    app->pulses[0] = &app->builder.pulse;
+    for (unsigned i = 0; i < app->relay_count; i++) {
+        pulse_thread_init(&app->relays[i].pulse, &app->relays[i].orders, "relay", i);
+        app->pulses[i + 1] = &app->relays[i].pulse;
+    }
+    init.threads = app->pulses;
+    return pulse_start(&app->pulse, &init);
+}
+
 static int run_threads(struct app *app)
 {
-    int error = thread_run(&app->builder);
+    int error = start_pulse(app);
 
+    if (error == 0) {
+        error = thread_run(&app->builder);
+    }
     for (unsigned i = 0; error == 0 && i < app->relay_count; i++) {
         error = thread_run(&app->relays[i]);
     }
@@ -398,6 +434,7 @@ static void stop_main_thread(struct app *app)
         return;
     }
     watch_stop(&app->control);
+    pulse_stop(&app->pulse);
     timer_stop(&app->shutdown);
     mailbox_close(&app->mailbox);
     mailbox_deinit(&app->mailbox);
@@ -442,6 +479,7 @@ int app_run(const struct app_init *init)
     /* Last, since what a relay told the main thread may still have been in its mailbox. */
     free(app->board.blocks);
     free(app->board.surveys);
+    free(app->pulses);
     free(app->relays);
     free(app);
     return error == 0 ? EX_OK : EX_OSERR;

@@ -12,7 +12,7 @@
 /* The parent's orders, a byte each: finish what has been received and end; end at once. */
 #define APP_DRAIN 'D'
 #define APP_STOP 'S'
-/* What the child tells first, as soon as it accepts connections. */
+/* What the child tells once, as soon as it accepts connections. */
 #define APP_READY 'R'
 /* The answer to APP_DRAIN: it accepts no more. */
 #define APP_CLOSED 'C'

@@ -13,6 +13,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "sidecar/activation.h"
 #include "sidecar/app.h"
 #include "sidecar/base/clock.h"
 #include "sidecar/parent_parts.h"
@@ -49,6 +50,7 @@ static void stop(struct parent *parent, bool at_once)
 
     if (!parent->is_stopping) {
         notify_stopping(&parent->notify);
+        parent->next_status_ms = 0;
     }
     parent->is_stopping = true;
     parent->wish = WISH_NOTHING;
@@ -240,10 +242,17 @@ static int open_log(struct parent *parent)
 
 static int open_listeners(struct parent *parent)
 {
-    const struct listeners none = { .count = 0 };
+    struct listeners passed = { .count = 0 };
     struct listeners listeners;
-    int error = listeners_open(&listeners, &none, parent->current.config, &parent->log);
+    int error = activation_take(&passed, &parent->log);
 
+    if (error == -EINVAL) {
+        parent->exit_code = EX_CONFIG;
+    }
+    if (error == 0) {
+        error = listeners_open(&listeners, &passed, parent->current.config, &parent->log);
+    }
+    free(passed.items);
     if (error != 0) {
         return error;
     }
@@ -323,5 +332,5 @@ int parent_run(const char *config_path, struct config *config, char **argv)
         pid_file_remove(parent.current.config->pid_file);
     }
     tear_down(&parent);
-    return error != 0 ? EX_OSERR : parent.exit_code;
+    return error != 0 && parent.exit_code == 0 ? EX_OSERR : parent.exit_code;
 }

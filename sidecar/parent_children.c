@@ -250,6 +250,7 @@ static void on_ready(struct parent *parent, struct child *child)
     }
     child->role = CHILD_SERVING;
     child->serving_since_ms = parent_now_ms();
+    parent->next_status_ms = 0;
     if (!parent->was_ready) {
         parent->was_ready = true;
         notify_ready(&parent->notify);

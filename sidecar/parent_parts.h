@@ -36,6 +36,7 @@ struct parent {
     int log_fd;
     struct log_pipe own_lines;
     struct notify notify;
+    bool has_failed;     /* the last reload or upgrade */
     bool is_reload_told; /* the service manager waits for the end of a reload */
     uint64_t next_status_ms;
     uint64_t next_watchdog_ms;

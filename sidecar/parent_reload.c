@@ -20,23 +20,25 @@ static void tell_reloading(struct parent *parent)
     }
 }
 
-/* The manager waits for this after a failure, too, and has no word for one: the log says it. */
-static void tell_reloaded(struct parent *parent)
+/* The manager waits for this after a failure, too: only the status can say that it was one. */
+static void tell_reloaded(struct parent *parent, bool has_failed)
 {
     parent->is_reload_told = false;
+    parent->has_failed = has_failed;
+    parent->next_status_ms = 0;
     notify_ready(&parent->notify);
 }
 
 void parent_tell_failure(struct parent *parent)
 {
-    tell_reloaded(parent);
+    tell_reloaded(parent, true);
 }
 
 static void give_up(struct parent *parent)
 {
     log_error(&parent->log, "reload failed: nothing has changed",
               log_str("file", parent->config_path));
-    tell_reloaded(parent);
+    tell_reloaded(parent, true);
 }
 
 static void reload(struct parent *parent)
@@ -106,7 +108,7 @@ void parent_tell_change(struct parent *parent)
     parent->tell_by_ms = 0;
     log_info(&parent->log, "configuration reloaded",
              log_int("pid", child == NULL ? 0 : child->pid));
-    tell_reloaded(parent);
+    tell_reloaded(parent, false);
 }
 
 void parent_fail_change(struct parent *parent)

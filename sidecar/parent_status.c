@@ -38,9 +38,15 @@ static size_t print_draining(const struct parent *parent, char *text, size_t siz
                             (unsigned long long)((parent_now_ms() - since_ms) / 1000));
 }
 
+static const char *idle_status(const struct parent *parent)
+{
+    return parent->restart_at_ms > 0 ? "waiting: the child dies again and again" : "starting";
+}
+
 static void print_status(struct parent *parent, char *text, size_t size)
 {
     const struct child *child = parent_find(parent, CHILD_SERVING);
+    const char *failure = parent->has_failed ? "; the last reload failed, see the log" : "";
     char draining[128] = "";
     size_t length = print_draining(parent, draining, sizeof(draining));
     const char *separator = length > 0 ? "; " : "";
@@ -48,15 +54,11 @@ static void print_status(struct parent *parent, char *text, size_t size)
     if (parent->is_stopping) {
         snprintf(text, size, "%s", draining);
     } else if (child != NULL) {
-        snprintf(text, size, "serving: %u front%s, %u build%s%s%s", child->report.fronts,
+        snprintf(text, size, "serving: %u front%s, %u build%s%s%s%s", child->report.fronts,
                  plural(child->report.fronts), child->report.builds, plural(child->report.builds),
-                 separator, draining);
+                 separator, draining, failure);
     } else {
-        snprintf(text, size, "%s%s%s",
-                 parent->restart_at_ms > 0 ? "waiting: the child dies again "
-                                             "and again"
-                                           : "starting",
-                 separator, draining);
+        snprintf(text, size, "%s%s%s%s", idle_status(parent), separator, draining, failure);
     }
 }
 

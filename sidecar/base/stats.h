@@ -48,6 +48,7 @@ enum statistic {
     STAT_CACHE_EVICTIONS_CORRUPT,
     STAT_CACHE_ENTRIES,    /* gauge */
     STAT_CACHE_SIZE_BYTES, /* gauge */
+    STAT_DOWNLOADS_ACTIVE, /* gauge: files that are going out */
     STAT_COUNT,
 };
 

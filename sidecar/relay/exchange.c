@@ -58,6 +58,11 @@ const char *exchange_state_name(enum exchange_state state)
 void exchange_change_state(struct exchange *exchange, enum exchange_state state)
 {
     assert((edges[exchange->state] & (1u << state)) != 0);
+    if (state == EXCHANGE_DELIVER) {
+        stats_count(exchange->relay->stats, STAT_DOWNLOADS_ACTIVE);
+    } else if (exchange->state == EXCHANGE_DELIVER) {
+        stats_drop(exchange->relay->stats, STAT_DOWNLOADS_ACTIVE);
+    }
     exchange->state = state;
 }
 

@@ -394,6 +394,7 @@ def test_a_listener_changes_its_protocol(start):
 
 def test_a_socket_file_that_was_removed_comes_back(start):
     stack = start()
+    stack.sidecar.wait_log("ready")
     os.unlink(f"{stack.folder}/front.sock")
     stack.reload()
     stack.check_serves()

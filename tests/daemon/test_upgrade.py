@@ -83,17 +83,16 @@ def test_no_descriptor_is_left_behind(start_copy):
     stack = start_copy()
     stack.check_serves()
 
-    def descriptors(pid):
-        return len(os.listdir(f"/proc/{pid}/fd"))
+    def descriptors():
+        pids = (stack.sidecar.process.pid, stack.sidecar.child())
+        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
     upgrade(stack)
-    stack.sidecar.child()
-    parent, child = descriptors(stack.sidecar.process.pid), descriptors(stack.sidecar.child())
+    before = descriptors()
     for _ in range(3):
         upgrade(stack)
         stack.sidecar.child()
         stack.reload()
-        stack.sidecar.child()
-    assert (descriptors(stack.sidecar.process.pid), descriptors(stack.sidecar.child())) == (parent, child)
+    wait_until(lambda: descriptors() == before, f"as many descriptors as before, {before}; now {descriptors()}")
 
 
 def test_builds_and_downloads_end_in_the_old_child_whose_lines_reach_the_log(start_copy):
