@@ -210,7 +210,7 @@ group = {self.group}
 pm.max_children = {self.php_workers}
 env[E2E_SYNC] = {self.sync}
 php_admin_value[sys_temp_dir] = {self.directory}/run
-php_admin_value[post_max_size] = 2G
+php_admin_value[post_max_size] = 8G
 php_admin_value[memory_limit] = 512M
 {"pm.status_path = /php-status" if self.status else ""}
 """)
