@@ -15,6 +15,8 @@
 
 #include "sidecar/base/clock.h"
 #include "sidecar/build/builder.h"
+#include "sidecar/build/cache.h"
+#include "sidecar/build/cache_folder.h"
 #include "sidecar/pulse.h"
 #include "sidecar/relay/relay.h"
 #include "sidecar/rights.h"
@@ -36,6 +38,7 @@ struct app_thread {
     struct stats stats;
     struct relay *relay;     /* in a relay thread */
     struct builder *builder; /* in the builder thread */
+    struct cache *cache;     /* in the cache thread */
     struct mail closed;      /* to the main thread, as is the next */
     struct mail drained;
     bool is_set_up;
@@ -50,8 +53,9 @@ struct app {
     struct watch control;
     struct timer shutdown;
     struct app_thread builder;
-    struct limit workers; /* connections to PHP-FPM at once */
-    struct limit fronts;  /* connections from web servers at once */
+    struct app_thread cache; /* runs where there is a cache */
+    struct limit workers;    /* connections to PHP-FPM at once */
+    struct limit fronts;     /* connections from web servers at once */
     struct status_board board;
     struct pulse pulse;
     struct pulse_thread **pulses; /* of all threads */
@@ -72,6 +76,9 @@ static void on_order(struct mailbox *mailbox, struct mail *mail)
     }
     if (thread->builder != NULL) {
         builder_stop(thread->builder);
+    }
+    if (thread->cache != NULL) {
+        cache_stop(thread->cache);
     }
     loop_stop(thread->loop);
 }
@@ -98,7 +105,9 @@ static void *thread_main(void *arg)
 {
     struct app_thread *thread = arg;
 
-    (void)prctl(PR_SET_NAME, thread->builder != NULL ? "builder" : "relay");
+    (void)prctl(PR_SET_NAME, thread->builder != NULL ? "builder"
+                             : thread->cache != NULL ? "cache"
+                                                     : "relay");
     loop_run(thread->loop);
     return NULL;
 }
@@ -286,6 +295,29 @@ static int set_up_builder(struct app *app)
     return error;
 }
 
+/* Without a folder that can be used there is no cache: a reason to shout, not to be gone. */
+static int set_up_cache(struct app *app)
+{
+    const struct build_options *options = &app->init->config->build;
+    struct app_thread *thread = &app->cache;
+    int error;
+
+    if (!options->cache.enabled || options->server_count == 0) {
+        return 0;
+    }
+    error = thread_set_up(thread, app);
+    if (error != 0) {
+        return error;
+    }
+    error = cache_new(&thread->cache, thread->loop, &options->cache, &app->log, &thread->stats);
+    if (error != 0) {
+        log_error(&app->log, "the cache cannot be used: built files are not kept",
+                  log_str("directory", options->cache.directory), log_errno("error", error));
+        return 0;
+    }
+    return builder_use_cache(app->builder.builder, thread->cache);
+}
+
 static int set_up_relay(struct app *app, unsigned index)
 {
     struct app_thread *thread = &app->relays[index];
@@ -326,8 +358,8 @@ static int set_up_board(struct app *app, unsigned relay_count)
         .started_at = clock_wall().tv_sec,
         .started_ns = clock_monotonic_ns(),
         .workers = &app->workers,
-        .blocks = calloc(relay_count + 1, sizeof(*board->blocks)),
-        .block_count = relay_count + 1,
+        .blocks = calloc(relay_count + 2, sizeof(*board->blocks)),
+        .block_count = relay_count + 2,
         .surveys = calloc(relay_count, sizeof(*board->surveys)),
         .survey_count = relay_count,
     };
@@ -335,8 +367,9 @@ static int set_up_board(struct app *app, unsigned relay_count)
         return -ENOMEM;
     }
     board->blocks[0] = &app->builder.stats;
+    board->blocks[1] = &app->cache.stats;
     for (unsigned i = 0; i < relay_count; i++) {
-        board->blocks[i + 1] = &app->relays[i].stats;
+        board->blocks[i + 2] = &app->relays[i].stats;
     }
     return 0;
 }
@@ -350,7 +383,7 @@ static int start_pulse(struct app *app)
         .control_fd = app->init->control_fd,
         .report_ms = app->init->report_ms,
         .stuck_ms = app->init->stuck_ms,
-        .thread_count = app->relay_count + 1,
+        .thread_count = app->relay_count + 1 + (app->cache.cache != NULL),
     };
 
     app->pulses = calloc(init.thread_count, sizeof(struct pulse_thread *));
@@ -363,6 +396,10 @@ static int start_pulse(struct app *app)
         pulse_thread_init(&app->relays[i].pulse, &app->relays[i].orders, "relay", i);
         app->pulses[i + 1] = &app->relays[i].pulse;
     }
+    if (app->cache.cache != NULL) {
+        pulse_thread_init(&app->cache.pulse, &app->cache.orders, "cache", 0);
+        app->pulses[app->relay_count + 1] = &app->cache.pulse;
+    }
     init.threads = app->pulses;
     return pulse_start(&app->pulse, &init);
 }
@@ -371,6 +408,9 @@ static int run_threads(struct app *app)
 {
     int error = start_pulse(app);
 
+    if (error == 0 && app->cache.cache != NULL) {
+        error = thread_run(&app->cache);
+    }
     if (error == 0) {
         error = thread_run(&app->builder);
     }
@@ -397,6 +437,9 @@ static int start_threads(struct app *app)
     if (error == 0) {
         error = set_up_builder(app);
     }
+    if (error == 0) {
+        error = set_up_cache(app);
+    }
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
         error = set_up_relay(app, i);
@@ -407,13 +450,15 @@ static int start_threads(struct app *app)
     return error != 0 ? error : run_threads(app);
 }
 
-/* Relays first, so that the last results find a mailbox; the builder's mailbox outlives them. */
+/* Relays first, so that the last results find a mailbox; the builder's mailboxes outlive them, and
+ * the cache. */
 static void stop_threads(struct app *app)
 {
     for (unsigned i = 0; i < app->relay_count; i++) {
         thread_stop(&app->relays[i]);
     }
     thread_stop(&app->builder);
+    thread_stop(&app->cache);
     for (unsigned i = 0; i < app->relay_count; i++) {
         if (app->relays[i].relay != NULL) {
             relay_free(app->relays[i].relay);
@@ -424,6 +469,8 @@ static void stop_threads(struct app *app)
         builder_free(app->builder.builder);
     }
     thread_tear_down(&app->builder);
+    cache_free(app->cache.cache);
+    thread_tear_down(&app->cache);
     limit_deinit(&app->workers);
     limit_deinit(&app->fronts);
 }
@@ -446,6 +493,13 @@ static void close_listeners(const struct app_init *init)
 {
     for (size_t i = 0; i < init->listener_count; i++) {
         close(init->listeners[i]);
+    }
+}
+
+void app_prepare(const struct config *config)
+{
+    if (config->build.cache.enabled && geteuid() == 0) {
+        (void)cache_folder_make(config->build.cache.directory, config->user, config->group);
     }
 }
 

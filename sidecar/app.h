@@ -30,6 +30,10 @@ struct app_init {
     unsigned stuck_ms;  /* a thread that has not answered for so long is reported; 0: none is */
 };
 
+/* Before the rights of the start are given up: makes the folders that the child may not make. What
+ * fails here will be told by app_run. */
+void app_prepare(const struct config *config);
+
 /*
  * Runs until the parent orders the end, or ends itself. Signals that would end the process must be
  * blocked or ignored. Returns the process's exit code: 0, or 71 when it cannot start (logged).

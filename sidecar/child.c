@@ -33,6 +33,9 @@ static int run_app(const struct child_start *start, const int *fds, int log_fd, 
     struct log log;
     int error;
 
+    /* A file at the limit of file sizes is that file's failure (EFBIG), not our end. */
+    (void)signal(SIGXFSZ, SIG_IGN);
+    app_prepare(generation->config);
     error = rights_drop(generation->config);
     if (error != 0) {
         log_init(&log, log_fd, LOG_INFO, generation->config->log_format);

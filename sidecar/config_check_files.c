@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -106,8 +108,7 @@ static void config_check_root(const struct config_file *file, struct config_repo
                        cache->directory, root);
     } else if (config_is_below(root, cache->directory)) {
         config_warning(report, cache_line, "cache", "directory",
-                       "the artifact root %s lies in %s, where the cache removes what it does not "
-                       "know; choose a folder of its own",
+                       "the artifact root %s lies in %s; choose a folder of its own for the cache",
                        root, cache->directory);
     }
 }
@@ -126,6 +127,21 @@ static void config_check_token(const struct config_file *file, struct config_rep
         config_warning(report, config_line(file, "velox", "token_file"), "velox", "token_file",
                        "every user of this machine can read the token; chmod o-r %s", path);
     }
+}
+
+/* The service makes a folder that is missing, if the one above it is there. */
+static bool config_is_made_at_start(const char *path)
+{
+    struct stat info;
+    char above[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (stat(path, &info) == 0 || errno != ENOENT || slash == NULL ||
+        (size_t)(slash - path) + 2 > sizeof(above)) {
+        return false;
+    }
+    (void)snprintf(above, sizeof(above), "%.*s/", (int)(slash - path), path);
+    return access(above, W_OK | X_OK) == 0;
 }
 
 void config_check_files(const struct config_file *file, struct config_report *report)
@@ -147,7 +163,7 @@ void config_check_files(const struct config_file *file, struct config_report *re
         config_check_root(file, report, roots->items[i]);
     }
     config_check_need(file, report, &spool);
-    if (config->build.cache.enabled) {
+    if (config->build.cache.enabled && !config_is_made_at_start(config->build.cache.directory)) {
         config_check_need(file, report, &cache);
     }
     if (config->build.server_count > 0) {

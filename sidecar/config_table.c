@@ -37,8 +37,6 @@ static_assert(CLIENT_ABORT_CANCEL == 0 && CLIENT_ABORT_FINISH == 1, "on_client_a
 static_assert(DELIVERY_STREAM == 0 && DELIVERY_X_ACCEL_REDIRECT == 1, "delivery names");
 static_assert(EVICTION_LRU == 0 && EVICTION_LFU == 1 && EVICTION_FIFO == 2, "eviction names");
 
-static const char pending_cache[] = "does not cache yet";
-
 static const struct config_key config_keys[] = {
     { "sidecar", "threads", CONFIG_THREADS, IN(threads), .standard = "auto", .min = 1, .max = 256 },
     { "sidecar", "log_level", CONFIG_CHOICE, IN(log_level), .standard = "info",
@@ -131,28 +129,21 @@ static const struct config_key config_keys[] = {
       .standard = "/velox-artifacts/" },
     { "artifact", "chunk_size", SIZE(relay.chunk_size), .standard = "1M" },
 
-    { "cache", "enabled", CONFIG_BOOLEAN, IN(build.cache.enabled), .standard = "no",
-      .pending = pending_cache },
+    { "cache", "enabled", CONFIG_BOOLEAN, IN(build.cache.enabled), .standard = "no" },
     { "cache", "directory", CONFIG_FOLDER, IN(build.cache.directory),
-      .standard = "/var/cache/velox-sidecar", .pending = pending_cache },
-    { "cache", "max_size", SIZE(build.cache.max_size), .standard = "0", .pending = pending_cache },
+      .standard = "/var/cache/velox-sidecar" },
+    { "cache", "max_size", SIZE(build.cache.max_size), .standard = "0" },
     /* The plugin's name for max_size. */
-    { "cache", "max_size_gb", CONFIG_GIGABYTES, AT(gigabytes), .standard = "0", .max = 1024,
-      .pending = pending_cache },
-    { "cache", "max_entries", NUMBER(build.cache.max_entries), .standard = "0",
-      .pending = pending_cache },
-    { "cache", "max_age_days", NUMBER(build.cache.max_age_days), .standard = "0",
-      .pending = pending_cache },
-    { "cache", "max_age_mutable", DURATION(build.cache.max_age_mutable_ms), .standard = "10m",
-      .pending = pending_cache },
+    { "cache", "max_size_gb", CONFIG_GIGABYTES, AT(gigabytes), .standard = "0", .max = 1024 },
+    { "cache", "max_entries", NUMBER(build.cache.max_entries), .standard = "0" },
+    { "cache", "max_age_days", NUMBER(build.cache.max_age_days), .standard = "0" },
+    { "cache", "max_age_mutable", DURATION(build.cache.max_age_mutable_ms), .standard = "10m" },
     { "cache", "eviction_policy", CONFIG_CHOICE, IN(build.cache.eviction), .standard = "lru",
-      .choices = config_evictions, .pending = pending_cache },
-    { "cache", "cleanup_interval", DURATION(build.cache.cleanup_interval_ms), .standard = "1h",
-      .pending = pending_cache },
+      .choices = config_evictions },
+    { "cache", "cleanup_interval", DURATION(build.cache.cleanup_interval_ms), .standard = "1h" },
     { "cache", "access_update_interval", DURATION(build.cache.access_update_interval_ms),
-      .standard = "5m", .pending = pending_cache },
-    { "cache", "scrub_interval", DURATION(build.cache.scrub_interval_ms), .standard = "1d",
-      .pending = pending_cache },
+      .standard = "5m" },
+    { "cache", "scrub_interval", DURATION(build.cache.scrub_interval_ms), .standard = "1d" },
 };
 
 #define CONFIG_KEYS (sizeof(config_keys) / sizeof(config_keys[0]))

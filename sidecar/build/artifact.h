@@ -23,7 +23,8 @@ struct artifact {
     bool is_fetched;              /* it has no name on this machine */
     bool is_stream;               /* fd is a pipe that is being filled: the file's bytes in order */
     bool lacks_time;              /* the source does not tell; modified is 0 */
-    char etag[ARTIFACT_TAG_SIZE]; /* the source's, strong and with quotes; empty: none */
+    char etag[ARTIFACT_TAG_SIZE]; /* strong, with quotes: the source's, or the hash of what is in
+                                     the cache; empty: none */
 };
 
 enum artifact_result {

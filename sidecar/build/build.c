@@ -28,9 +28,11 @@ static void build_set_state(struct build *build, enum build_state state)
         [BUILD_ATTEMPT] = EDGE(BUILD_BACKOFF) | EDGE(BUILD_OPEN) | EDGE(BUILD_FAILED) |
                           EDGE(BUILD_CANCELLED),
         [BUILD_BACKOFF] = EDGE(BUILD_ATTEMPT) | EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
-        [BUILD_OPEN] = EDGE(BUILD_FETCH) | EDGE(BUILD_READY) | EDGE(BUILD_FAILED) |
-                       EDGE(BUILD_CANCELLED),
-        [BUILD_FETCH] = EDGE(BUILD_READY) | EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
+        [BUILD_OPEN] = EDGE(BUILD_FETCH) | EDGE(BUILD_KEEP) | EDGE(BUILD_READY) |
+                       EDGE(BUILD_FAILED) | EDGE(BUILD_CANCELLED),
+        [BUILD_FETCH] = EDGE(BUILD_KEEP) | EDGE(BUILD_READY) | EDGE(BUILD_FAILED) |
+                        EDGE(BUILD_CANCELLED),
+        [BUILD_KEEP] = EDGE(BUILD_READY) | EDGE(BUILD_CANCELLED),
     };
 
     assert((edges[build->state] & EDGE(state)) != 0);
@@ -39,7 +41,7 @@ static void build_set_state(struct build *build, enum build_state state)
 
 bool build_is_under_way(const struct build *build)
 {
-    return build->state <= BUILD_FETCH;
+    return build->state <= BUILD_KEEP;
 }
 
 bool build_may_be_joined(const struct build *build)
@@ -96,7 +98,9 @@ static void build_end(struct build *build, enum build_state state)
 {
     build_quiet(build);
     build_set_state(build, state);
-    build->duration_ms = loop_now_ms(build->services->loop) - build->submitted_ms;
+    if (state == BUILD_FAILED) {
+        build->duration_ms = loop_now_ms(build->services->loop) - build->submitted_ms;
+    }
     task_defer(&build->end, build->services->loop);
 }
 
@@ -148,10 +152,22 @@ static void fail_by_deadline(struct build *build, const char *why)
     build_fail(build, FAILURE_TIMEOUT, span_of("", 0));
 }
 
+static void build_deliver(struct build *build)
+{
+    build->order = 0;
+    build_end(build, BUILD_READY);
+}
+
 static void on_deadline(struct timer *timer)
 {
     struct build *build = list_entry(timer, struct build, deadline);
 
+    if (build->state == BUILD_KEEP) {
+        log_warn(build->services->log, "the cache takes too long, the built file is delivered",
+                 log_str("request_id", build->request.id));
+        build_deliver(build);
+        return;
+    }
     fail_by_deadline(build, build->state == BUILD_FETCH
                                 ? "the built file did not begin to arrive within"
                                 : "the build did not end within");
@@ -188,9 +204,47 @@ static void fail_by_artifact(struct build *build, struct span path, enum artifac
     build_fail(build, FAILURE_ARTIFACT_UNAVAILABLE, span_of_string(text));
 }
 
+static bool is_wanted_by_cache(const struct build *build)
+{
+    struct cache *cache = build->services->cache;
+
+    return cache != NULL && cache_wants(cache, build->request.is_mutable);
+}
+
+/* False: there is nothing to wait for. */
+static bool build_keep(struct build *build)
+{
+    struct build_services *services = build->services;
+    int error;
+
+    if (build->artifact.is_stream || !is_wanted_by_cache(build)) {
+        return false;
+    }
+    error = cache_keep(services->cache, &build->request, &build->artifact, services->orders + 1,
+                       services->kept_to);
+    if (error < 0) {
+        log_warn(services->log, "the built file cannot be kept in the cache",
+                 log_str("request_id", build->request.id), log_errno("error", error));
+        return false;
+    }
+    build->order = ++services->orders;
+    build_set_state(build, BUILD_KEEP);
+    return true;
+}
+
+void build_on_kept(struct build *build, struct artifact *copy)
+{
+    if (copy->fd >= 0) {
+        artifact_close(&build->artifact);
+        build->artifact = *copy;
+        copy->fd = -1;
+    }
+    build_deliver(build);
+}
+
 static void build_complete(struct build *build, struct span path, struct span build_id)
 {
-    build_end(build, BUILD_READY);
+    build->duration_ms = loop_now_ms(build->services->loop) - build->submitted_ms;
     log_some(build, LOG_INFO, "build completed",
              (const struct log_field[]){
                  log_str("request_id", build->request.id),
@@ -201,6 +255,9 @@ static void build_complete(struct build *build, struct span path, struct span bu
                  log_span("build_id", build_id),
              },
              build_id.len > 0 ? 6 : 5);
+    if (!build_keep(build)) {
+        build_deliver(build);
+    }
 }
 
 /* ---- a file that is not on this machine ------------------------------------------------------ */
@@ -210,8 +267,7 @@ static bool wants_file(void *owner)
 {
     struct build *build = owner;
 
-    build->is_stream = !build->services->options->cache.enabled &&
-                       build->tickets.next == build->tickets.prev;
+    build->is_stream = !is_wanted_by_cache(build) && build->tickets.next == build->tickets.prev;
     return !build->is_stream;
 }
 

@@ -11,6 +11,8 @@
  *           may be tried │    │ timer                │  └──► FETCH
  *                        ▼    │       not allowed, … ▼         │ not there either, …
  *                       BACKOFF ──no attempt left──► FAILED ◄──┘
+ *
+ *     With a cache, KEEP comes before READY: it lasts until the copy is there, or cannot be made.
  *     any state before the end ──build_cancel──► CANCELLED
  */
 
@@ -19,6 +21,7 @@
 #include "sidecar/base/stats.h"
 #include "sidecar/build/artifact.h"
 #include "sidecar/build/build_request.h"
+#include "sidecar/build/cache.h"
 #include "sidecar/build/fetch.h"
 #include "sidecar/build/velox.h"
 
@@ -28,6 +31,7 @@ enum build_state {
     BUILD_BACKOFF, /* waits for the next one */
     BUILD_OPEN,    /* Velox has named a file */
     BUILD_FETCH,   /* it is not on this machine, and is being fetched */
+    BUILD_KEEP,    /* the cache copies it */
     BUILD_READY,
     BUILD_FAILED,
     BUILD_CANCELLED,
@@ -40,6 +44,9 @@ struct build_services {
     const struct build_options *options;
     struct velox_client *client;
     struct fetcher *fetcher; /* NULL: nothing is fetched */
+    struct cache *cache;     /* NULL: nothing is kept */
+    struct mailbox *kept_to; /* where the cache answers, with the number of the order */
+    uint64_t orders;         /* to the cache so far */
     struct log *log;
     struct stats *stats;
     uint64_t random_state; /* for jitter; any number to begin with */
@@ -66,12 +73,13 @@ struct build {
     unsigned attempts;
     unsigned timeouts; /* of these attempts, how many timed out */
     size_t server;
+    uint64_t order; /* in KEEP only, else 0 */
     void (*on_end)(struct build *build);
     /* The result, from READY or FAILED on. */
     enum failure failure;
     struct artifact artifact; /* the owner may take it: fd = -1 then */
     struct buf message;
-    uint64_t duration_ms;
+    uint64_t duration_ms; /* until the built file was open, or the failure */
 };
 
 /*
@@ -90,7 +98,10 @@ void build_start(struct build *build);
 /* Before the end only: closes the HTTP request, which cancels the build at Velox. */
 void build_cancel(struct build *build);
 
-/* QUEUED, ATTEMPT, BACKOFF, OPEN or FETCH. */
+/* In KEEP: takes the copy out of the answer to its order, if there is one, and ends in READY. */
+void build_on_kept(struct build *build, struct artifact *copy);
+
+/* Any state before the end. */
 bool build_is_under_way(const struct build *build);
 /* Under way, and its result can be shared. */
 bool build_may_be_joined(const struct build *build);

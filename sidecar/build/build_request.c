@@ -14,6 +14,7 @@
 
 #include "sidecar/build/build_key.h"
 #include "sidecar/build/json_scan.h"
+#include "sidecar/build/version.h"
 
 _Static_assert(BUILD_REQUEST_KEY_SIZE == BUILD_KEY_SIZE, "the key is a SHA-256");
 
@@ -353,6 +354,23 @@ static int make_uuid(char text[UUID_LENGTH + 1])
     return 0;
 }
 
+static bool is_fixed(const cJSON *object, const char *name)
+{
+    return version_is_fixed(span_of_string(member(object, name)->valuestring));
+}
+
+static bool names_what_moves(const cJSON *root)
+{
+    const cJSON *plugin;
+    bool moves = !is_fixed(root, "rr_version");
+
+    cJSON_ArrayForEach(plugin, member(root, "plugins"))
+    {
+        moves = moves || !is_fixed(plugin, "tag");
+    }
+    return moves;
+}
+
 /* Takes what the tree tells; the copies fit, check_shape has seen to that. */
 static void take_id(struct build_request *request, const cJSON *root)
 {
@@ -373,6 +391,7 @@ static void take_members(struct build_request *request, const cJSON *root)
         (void)snprintf(request->arch, sizeof(request->arch), "%s",
                        member(platform, "arch")->valuestring);
     }
+    request->is_mutable = names_what_moves(root);
     request->force_rebuild = cJSON_IsTrue(member(root, "force_rebuild"));
 }
 

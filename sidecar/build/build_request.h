@@ -21,6 +21,7 @@ struct build_request {
     char os[BUILD_REQUEST_NAME_MAX + 1];   /* empty without target_platform */
     char arch[BUILD_REQUEST_NAME_MAX + 1]; /* likewise */
     bool force_rebuild;
+    bool is_mutable;                     /* rr_version or a tag names what may move: version.h */
     uint8_t key[BUILD_REQUEST_KEY_SIZE]; /* SHA-256 of what makes builds equal: build_key.h */
 };
 

@@ -13,6 +13,7 @@
 #include <sys/random.h>
 
 #include "sidecar/build/build.h"
+#include "sidecar/build/cache_answer.h"
 #include "sidecar/build/failed_builds.h"
 #include "sidecar/build/ticket.h"
 
@@ -25,6 +26,7 @@ struct builder {
     struct velox_client *own_client; /* NULL where it is borrowed */
     struct fetcher *own_fetcher;     /* NULL where nothing is fetched */
     struct mailbox mailbox;
+    struct mailbox kept; /* answers of the cache; open where there is one */
     bool stopping;
     struct list tickets[TABLE_SIZE]; /* struct ticket by number */
     struct list builds[TABLE_SIZE];  /* struct build by key, those under way */
@@ -261,8 +263,6 @@ static void on_build_end(struct build *build)
     build_drop(builder, build);
 }
 
-/* ---- submit and cancel ----------------------------------------------------------------------- */
-
 static void ticket_join(struct builder *builder, struct ticket *ticket, struct build *build)
 {
     ticket->build = build;
@@ -274,6 +274,39 @@ static bool is_full(const struct builder *builder)
 {
     return !has_place(builder) && builder->queued >= builder->services.options->max_queued_builds;
 }
+
+/* ---- the cache ------------------------------------------------------------------------------- */
+
+/* The build may have ended without it. */
+static void on_kept(struct mailbox *mailbox, struct mail *mail)
+{
+    struct builder *builder = list_entry(mailbox, struct builder, kept);
+    struct cache_order *order = list_entry(mail, struct cache_order, mail);
+    struct list *link, *after;
+
+    list_for_each (link, after, &builder->running) {
+        struct build *build = list_entry(link, struct build, link);
+
+        if (build->order == order->number) {
+            build_on_kept(build, &order->artifact);
+            break;
+        }
+    }
+    cache_order_free(order);
+}
+
+int builder_use_cache(struct builder *builder, struct cache *cache)
+{
+    int error = mailbox_init(&builder->kept, builder->services.loop, on_kept);
+
+    if (error == 0) {
+        builder->services.cache = cache;
+        builder->services.kept_to = &builder->kept;
+    }
+    return error;
+}
+
+/* ---- submit and cancel ----------------------------------------------------------------------- */
 
 static void begin_build(struct builder *builder, struct ticket *ticket,
                         struct build_request *request)
@@ -302,6 +335,8 @@ static void on_submit(struct builder *builder, struct ticket *ticket, struct bui
         ticket_fail(ticket, FAILURE_BUSY, span_of_string("the sidecar is being stopped"), 1);
     } else if (builder->services.options->server_count == 0) {
         ticket_fail(ticket, FAILURE_VELOX_UNAVAILABLE, span_of_string("no server_url is set"), 0);
+    } else if (cache_answer_ticket(&builder->services, ticket, request)) {
+        /* nothing is left to do */
     } else if (!request->force_rebuild &&
                failed_builds_find(&builder->failed, request->key, ticket->submitted_ms, &message)) {
         log_info(builder->services.log, "build failed a moment ago, not tried again",
@@ -516,6 +551,9 @@ void builder_stop(struct builder *builder)
     }
     builder->stopping = true;
     mailbox_close(&builder->mailbox);
+    if (builder->services.cache != NULL) {
+        mailbox_close(&builder->kept);
+    }
     while ((link = builder->queue.next) != &builder->queue) {
         stop_build(builder, list_entry(link, struct build, link));
     }
@@ -533,6 +571,9 @@ void builder_free(struct builder *builder)
         return;
     }
     mailbox_deinit(&builder->mailbox);
+    if (builder->services.cache != NULL) {
+        mailbox_deinit(&builder->kept);
+    }
     failed_builds_deinit(&builder->failed);
     fetcher_free(builder->own_fetcher);
     velox_free(builder->own_client);

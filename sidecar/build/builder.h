@@ -22,6 +22,7 @@
 #include "sidecar/io/mailbox.h"
 
 struct builder;
+struct cache;
 struct velox_client;
 
 /* Text from Velox or from us for the client; longer is cut. */
@@ -50,6 +51,9 @@ int builder_new(struct builder **builder, struct loop *loop, const struct build_
 int builder_new_with_client(struct builder **builder, struct loop *loop,
                             const struct build_options *options, struct log *log,
                             struct stats *stats, struct velox_client *client);
+/* Before the builder's thread runs: equal requests are answered from that cache, which is borrowed
+ * and must outlive the builder's thread; its own thread must have ended before builder_free. */
+int builder_use_cache(struct builder *builder, struct cache *cache);
 /* In the builder's own thread, after builder_stop. Does nothing with NULL. */
 void builder_free(struct builder *builder);
 

@@ -26,7 +26,7 @@ struct answer_artifact {
 };
 
 /* What identifies the file for conditional requests: its time in nanoseconds and its size, or what
- * the source of a fetched one says. */
+ * the cache or the source of a fetched one says. */
 void answer_entity(const struct artifact *artifact, struct condition_entity *entity);
 
 /* 0, -ENOMEM or -ENOBUFS. */

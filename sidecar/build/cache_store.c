@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Copies built files into the cache, one after the other, a little a turn. It must never hold up
+ * an answer for good: whatever goes wrong, the order goes back and the built file is delivered from
+ * where it is.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "sidecar/build/cache_parts.h"
+
+/* Between two looks at the mailbox. */
+#define STEPS_A_TURN 16
+/* Written to the disk after so much, so that the end of a large file is no long wait for all of it,
+ * in which nobody hears from this thread. */
+#define SYNC_BYTES ((uint64_t)32 * 1024 * 1024)
+
+/* ---- the end of one -------------------------------------------------------------------------- */
+
+static void answer(struct cache_order *order)
+{
+    if (mailbox_post(order->reply_to, &order->mail) < 0) {
+        cache_order_free(order); /* the builder has stopped */
+    }
+}
+
+static void leave(struct cache *cache, struct cache_store *store)
+{
+    if (store->fd >= 0) {
+        close(store->fd);
+        store->fd = -1;
+    }
+    cache_copy_deinit(&store->copy);
+    store->order = NULL;
+    if (!list_is_empty(&store->waiting)) {
+        task_defer(&store->task, cache->loop);
+    }
+}
+
+/* In the log and for the builder: it is not kept. */
+static void give_up(struct cache *cache, int error)
+{
+    struct cache_store *store = &cache->store;
+    struct cache_order *order = store->order;
+
+    log_warn(cache->log, "the built file cannot be kept in the cache",
+             log_str("request_id", order->request_id),
+             log_uint("file_size", order->artifact.size_bytes), log_errno("error", error));
+    artifact_close(&order->artifact);
+    if (store->fd >= 0) {
+        (void)cache_folder_remove(&cache->folder, store->name);
+    }
+    answer(order);
+    leave(cache, store);
+}
+
+/* Velox, or somebody, has written to it while it was copied. What was fetched is nobody else's, and
+ * its time is that of the source. */
+static bool has_changed(const struct artifact *artifact)
+{
+    struct stat status;
+
+    if (artifact->is_fetched) {
+        return false;
+    }
+
+    return fstat(artifact->fd, &status) != 0 || (uint64_t)status.st_size != artifact->size_bytes ||
+           status.st_mtim.tv_sec != artifact->modified.tv_sec ||
+           status.st_mtim.tv_nsec != artifact->modified.tv_nsec;
+}
+
+static int commit(struct cache *cache, struct cache_facts *facts)
+{
+    struct cache_store *store = &cache->store;
+    char name[CACHE_NAME_SIZE];
+    int error;
+
+    if (has_changed(&store->order->artifact)) {
+        return -EBUSY;
+    }
+    error = cache_copy_finish(&store->copy, facts->sha256);
+    if (error == 0) {
+        error = cache_folder_seal(store->fd, facts);
+    }
+    cache_name_print(facts->key, name);
+    return error != 0 ? error : cache_folder_commit(&cache->folder, store->name, name);
+}
+
+/* The copy takes the place of the built file: opened anew, for reading, and checked as any. */
+static int take_copy(struct cache *cache, struct cache_order *order)
+{
+    struct cache_facts facts;
+    int fd;
+
+    if (cache_folder_open_entry(&cache->folder, order->key, &facts, &fd) != CACHE_ENTRY_OPENED) {
+        return -ENOENT;
+    }
+    artifact_close(&order->artifact);
+    cache_take_entry(fd, &facts, &order->artifact);
+    return 0;
+}
+
+static void remember(struct cache *cache, const struct cache_facts *facts)
+{
+    struct cache_item *item = cache_index_put(&cache->index, facts);
+
+    /* Without memory for it, the next look through the folder will find it. */
+    if (item != NULL) {
+        item->seen = cache->scan.number;
+        item->checked = cache->scrub.pass;
+        cache->has_new_access = true;
+        cache_show(cache);
+    }
+}
+
+static void finish(struct cache *cache)
+{
+    struct cache_store *store = &cache->store;
+    struct cache_order *order = store->order;
+    struct cache_facts facts = {
+        .size_bytes = order->artifact.size_bytes,
+        .modified = order->artifact.lacks_time ? clock_wall() : order->artifact.modified,
+        .created_ms = cache_now_ms(),
+        .is_mutable = order->is_mutable,
+    };
+    char name[CACHE_NAME_SIZE];
+    int error;
+
+    memcpy(facts.key, order->key, sizeof(facts.key));
+    error = commit(cache, &facts);
+    if (error == 0) {
+        remember(cache, &facts);
+        error = take_copy(cache, order);
+    }
+    if (error != 0) {
+        give_up(cache, error);
+        return;
+    }
+    cache_name_print(facts.key, name);
+    log_info(cache->log, "cache entry added", log_str("request_id", order->request_id),
+             log_str("key", name), log_uint("file_size", facts.size_bytes),
+             log_uint("duration_ms", (clock_monotonic_ns() - store->began_ns) / 1000000));
+    answer(order);
+    leave(cache, store);
+}
+
+/* ---- one after the other --------------------------------------------------------------------- */
+
+static int begin(struct cache *cache, struct cache_order *order)
+{
+    struct cache_store *store = &cache->store;
+    uint64_t size_bytes = order->artifact.size_bytes;
+
+    store->order = order;
+    store->began_ns = clock_monotonic_ns();
+    if (!cache_make_room(cache, order->key, size_bytes)) {
+        return -EFBIG;
+    }
+    store->fd = cache_folder_create(&cache->folder, store->name);
+    if (store->fd < 0) {
+        return store->fd;
+    }
+    return cache_copy_init(&store->copy, order->artifact.fd, store->fd, size_bytes);
+}
+
+/* A turn's steps. */
+static int copy_on(struct cache *cache)
+{
+    struct cache_store *store = &cache->store;
+    uint64_t before = store->copy.done_bytes / SYNC_BYTES;
+    int result = 1;
+
+    for (unsigned i = 0; i < STEPS_A_TURN && result > 0; i++) {
+        result = cache_copy_step(&store->copy, cache->room);
+    }
+    if (result > 0 && store->copy.done_bytes / SYNC_BYTES > before && fdatasync(store->fd) != 0) {
+        result = -errno;
+    }
+    return result;
+}
+
+static void on_task(struct task *task)
+{
+    struct cache_store *store = list_entry(task, struct cache_store, task);
+    struct cache *cache = list_entry(store, struct cache, store);
+    int result = 0;
+
+    if (store->order == NULL) {
+        result = begin(cache,
+                       list_entry(list_shift(&store->waiting), struct cache_order, mail.link));
+    }
+    if (result == 0) {
+        result = copy_on(cache);
+    }
+    if (result > 0) {
+        task_defer(task, cache->loop);
+    } else if (result == 0) {
+        finish(cache);
+    } else {
+        give_up(cache, result);
+    }
+}
+
+void cache_store_init(struct cache *cache)
+{
+    list_init(&cache->store.waiting);
+    task_init(&cache->store.task, on_task);
+    cache->store.fd = -1;
+}
+
+void cache_store_add(struct cache *cache, struct cache_order *order)
+{
+    list_append(&cache->store.waiting, &order->mail.link);
+    task_defer(&cache->store.task, cache->loop);
+}
+
+void cache_store_stop(struct cache *cache)
+{
+    struct cache_store *store = &cache->store;
+    struct list *link;
+
+    while ((link = list_shift(&store->waiting)) != NULL) {
+        struct cache_order *order = list_entry(link, struct cache_order, mail.link);
+
+        artifact_close(&order->artifact);
+        answer(order);
+    }
+    if (store->order != NULL) {
+        give_up(cache, -ECANCELED);
+    }
+    task_stop(&store->task);
+}
