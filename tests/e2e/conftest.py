@@ -62,6 +62,14 @@ def with_status():
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def remote():
+    """Velox is on another machine."""
+    running = Stack(php_workers=2, remote=True).start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(params=list(FRONTS))
 def front(request):
     """Each way in which nginx may talk to the sidecar."""
@@ -73,6 +81,6 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.when == "call" and report.failed:
-        for name in ("stack", "one_worker", "impatient", "over_tcp", "accel", "with_status"):
+        for name in ("stack", "one_worker", "impatient", "over_tcp", "accel", "remote", "with_status"):
             if name in getattr(item, "funcargs", {}):
                 report.sections.append((f"logs of {name}", item.funcargs[name].logs()))

@@ -123,13 +123,15 @@ class Answer:
 
 
 class Stack:
-    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False, status=False):
+    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False, status=False, remote=False):
         """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets.
         `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets.
         `accel`: nginx sends the built files itself, by config/nginx-accel.conf.
         `status`: status pages by config/nginx-status.conf, and PHP-FPM's own at /php-status; nginx's
         server "plain" listens at 127.0.0.1:http_port, too."""
         self.accel = accel
+        # `remote`: to the sidecar the built files are on another machine, where nginx serves them.
+        self.remote_port = free_ports(1)[0] if remote else None
         self.status = status
         self.processes = []
         self.php_workers = php_workers
@@ -154,6 +156,10 @@ class Stack:
             self.sidecar_address = f"unix:{self.directory}/sidecar.sock"
             self.php_address = f"unix:{self.directory}/php.sock"
         self.sidecar_log = self.directory / "sidecar.log"
+        if remote:
+            self.ini.setdefault("artifact", {}).update(
+                root=f"{self.directory}/not-here", path_map=f"{self.artifacts}={self.directory}/not-here",
+                artifact_url=f"http://127.0.0.1:{self.remote_port}/files{{path}}")
 
     # ---- start and stop ----
 
@@ -292,11 +298,17 @@ php_admin_value[memory_limit] = 512M
         return text.replace(" alias /tmp/;", f" alias {self.artifacts}/;").replace(
             " from=/tmp/;", f" from={self.artifacts}/;")
 
+    def _remote(self):
+        """The other machine's web server."""
+        if self.remote_port is None:
+            return ""
+        return f"server {{ listen 127.0.0.1:{self.remote_port}; location /files/ {{ alias /; }} }}\n"
+
     def _start_nginx(self):
         shutil.copy(find_nginx_file("fastcgi_params"), self.directory / "fastcgi_params")
         upstream = (CONFIG / "nginx-upstream.conf").read_text()
         assert upstream.count(SIDECAR_ADDRESS) == 1
-        servers = upstream.replace(SIDECAR_ADDRESS, self.sidecar_address)
+        servers = upstream.replace(SIDECAR_ADDRESS, self.sidecar_address) + self._remote()
         for name, (kept, buffered) in FRONTS.items():
             address = "velox_sidecar" if kept else self.sidecar_address
             servers += self._server(name, address, kept, buffered)
