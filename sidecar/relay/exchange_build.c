@@ -334,7 +334,8 @@ static void on_truncated(struct exchange *exchange)
 static void on_delivered(struct exchange *exchange)
 {
     log_sent(exchange);
-    exchange->begun_bytes -= exchange->request->delivery.offset; /* sent past the front's queue */
+    /* What went past the front's queue. */
+    exchange->begun_bytes -= exchange->request->delivery.offset - exchange->request->delivery.first;
     if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) != 0) {
         exchange_close(exchange);
         return;
