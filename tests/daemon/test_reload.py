@@ -455,7 +455,7 @@ def test_the_log_is_reopened_and_may_move(start):
     stack.check_serves()
     os.rename(stack.sidecar.log_path, f"{stack.folder}/log.1")
     stack.reload()
-    assert stack.sidecar.log("ready")
+    stack.sidecar.wait_log("ready")
     build = stack.php_asks_for_build()
     call = stack.velox.accept()
     stack.sidecar.write_config({**stack.sections,
