@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Threads that answer and threads that do not, on a clock moved by hand, and what the parent gets. */
+/* Threads that answer and threads that do not, on a clock moved by hand: what the parent gets. */
 
 #include <setjmp.h>
 #include <stdarg.h>
