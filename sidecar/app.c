@@ -25,6 +25,9 @@
 /* Descriptors for everything but connections: listeners, loops, files, Velox. */
 #define RESERVED_DESCRIPTORS 64
 
+/* How often it is seen whether the sandbox still knows the right files. */
+#define OUTDATED_CHECK_MS 3000
+
 struct app;
 
 /* A thread with a loop, and the order that ends it. */
@@ -59,6 +62,9 @@ struct app {
     struct status_board board;
     struct pulse pulse;
     struct pulse_thread **pulses; /* of all threads */
+    struct watchlist known;       /* to the sandbox; the builder's thread looks at it */
+    struct timer outdated;
+    bool is_outdated_told;
     struct app_thread *relays;
     unsigned relay_count;
     unsigned closed_count;
@@ -420,6 +426,34 @@ static int run_threads(struct app *app)
     return error;
 }
 
+/* In the builder's thread, which may have to wait for a file system anyway. Told again and again:
+ * the parent lets such children follow each other slowly. */
+static void on_outdated_check(struct timer *timer)
+{
+    struct app *app = list_entry(timer, struct app, outdated);
+    const char *path = watchlist_changed(&app->known);
+
+    if (path != NULL) {
+        if (!app->is_outdated_told) {
+            log_info(&app->log,
+                     "the sandbox does not know what is at a path now: time for a new child",
+                     log_str("path", path), log_int("pid", getpid()));
+            app->is_outdated_told = true;
+        }
+        (void)tell_parent(app, APP_OUTDATED);
+    }
+    (void)timer_start(timer, OUTDATED_CHECK_MS);
+}
+
+/* Without memory for the timer it is as before: an order to reload helps. */
+static void watch_known(struct app *app)
+{
+    timer_init(&app->outdated, app->builder.loop, on_outdated_check);
+    if (app->known.count > 0) {
+        (void)timer_start(&app->outdated, OUTDATED_CHECK_MS);
+    }
+}
+
 /* First everything that opens files and sockets of the start, then the sandbox, then the threads,
  * which inherit it. */
 static int start_threads(struct app *app)
@@ -445,7 +479,10 @@ static int start_threads(struct app *app)
         error = set_up_relay(app, i);
     }
     if (error == 0) {
-        error = sandbox_enter(app->init->config, &app->log);
+        error = sandbox_enter(app->init->config, &app->log, &app->known);
+    }
+    if (error == 0) {
+        watch_known(app);
     }
     return error != 0 ? error : run_threads(app);
 }
@@ -464,6 +501,10 @@ static void stop_threads(struct app *app)
             relay_free(app->relays[i].relay);
         }
         thread_tear_down(&app->relays[i]);
+    }
+    if (app->known.count > 0) {
+        timer_stop(&app->outdated);
+        watchlist_deinit(&app->known);
     }
     if (app->builder.builder != NULL) {
         builder_free(app->builder.builder);

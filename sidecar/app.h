@@ -16,6 +16,8 @@
 #define APP_READY 'R'
 /* The answer to APP_DRAIN: it accepts no more. */
 #define APP_CLOSED 'C'
+/* Files have been replaced that the sandbox lets it read: another child can, it cannot. */
+#define APP_OUTDATED 'O'
 
 struct app_init {
     const struct config *config;

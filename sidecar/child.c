@@ -152,7 +152,7 @@ char child_read(struct child *child, uint64_t now_ms)
 
     while (news == 0 && (got = recv(child->control_fd, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0) {
         text[got] = '\0';
-        if (text[0] == APP_READY || text[0] == APP_CLOSED) {
+        if (text[0] == APP_READY || text[0] == APP_CLOSED || text[0] == APP_OUTDATED) {
             news = text[0];
         } else {
             take_report(&child->report, text, now_ms);

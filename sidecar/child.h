@@ -65,7 +65,8 @@ void child_close(struct child *child);
 /* Sends APP_DRAIN or APP_STOP, and notes that it closes. One that takes no order is killed. */
 void child_order(struct child *child, char order, uint64_t now_ms);
 
-/* Reads what it has told: APP_READY or APP_CLOSED, or 0 where it was only a report, or nothing. */
+/* Reads what it has told: APP_READY, APP_CLOSED or APP_OUTDATED, or 0 where it was only a report or
+ * nothing. */
 char child_read(struct child *child, uint64_t now_ms);
 
 #endif

@@ -247,6 +247,8 @@ static void on_ready(struct parent *parent, struct child *child)
     child->deadline_ms = 0;
     if (parent->is_changing) {
         parent_finish_change(parent);
+    } else {
+        parent_relieve(parent);
     }
     child->role = CHILD_SERVING;
     child->serving_since_ms = parent_now_ms();
@@ -277,6 +279,9 @@ static void hear_child(struct parent *parent, struct child *child)
         break;
     case APP_CLOSED:
         on_closed(parent, child);
+        break;
+    case APP_OUTDATED:
+        parent_on_outdated(parent, child);
         break;
     default:
         break;

@@ -18,8 +18,8 @@
 /* Those, one that closes, one that serves, one that starts. */
 #define PARENT_CHILDREN_MAX (PARENT_DRAINING_MAX + 3)
 
-/* What a signal has asked for; the greater one includes the lesser. */
-enum parent_wish { WISH_NOTHING, WISH_RELOAD, WISH_UPGRADE };
+/* What a signal or an outdated child has asked for; the greater one includes the lesser. */
+enum parent_wish { WISH_NOTHING, WISH_RENEWAL, WISH_RELOAD, WISH_UPGRADE };
 
 struct parent {
     const char *config_path;
@@ -31,8 +31,9 @@ struct parent {
     bool is_changing;
     uint64_t tell_by_ms; /* a change is told when the old child has closed, or then; 0: none */
     enum parent_wish wish;
-    bool is_wait_told; /* that the wish waits for old children */
-    struct log log;    /* the parent's own lines, through a pipe like a child's */
+    uint64_t renewed_at_ms; /* when a child was last replaced since it was outdated; 0: never */
+    bool is_wait_told;      /* that the wish waits for old children */
+    struct log log;         /* the parent's own lines, through a pipe like a child's */
     int log_fd;
     struct log_pipe own_lines;
     struct notify notify;
@@ -91,6 +92,11 @@ void parent_fail_change(struct parent *parent);
 
 /* Of a reload or an upgrade: the service manager waits for its end. */
 void parent_tell_failure(struct parent *parent);
+
+/* A child that serves is outdated: another one of the same generation shall follow it. */
+void parent_on_outdated(struct parent *parent, const struct child *child);
+/* A child is about to serve, not by a reload: the one that it follows, if any, is to end. */
+void parent_relieve(struct parent *parent);
 
 /* ---- parent_upgrade.c ---- */
 

@@ -11,6 +11,8 @@
 
 /* A child that is stuck may not close; the new one serves all the same. */
 #define CLOSE_WAIT_MS 1000
+/* Where files change all the time, children follow each other no faster. */
+#define RENEWAL_PAUSE_MS 60000
 
 static void tell_reloading(struct parent *parent)
 {
@@ -57,6 +59,33 @@ static void reload(struct parent *parent)
     }
 }
 
+/* The configuration is not read again: nobody has said that it is ready. */
+static void renew(struct parent *parent)
+{
+    if (parent_find(parent, CHILD_SERVING) != NULL) {
+        parent->renewed_at_ms = parent_now_ms();
+        (void)parent_start_child(parent, &parent->current);
+    }
+}
+
+void parent_on_outdated(struct parent *parent, const struct child *child)
+{
+    if (child->role == CHILD_SERVING && parent->wish == WISH_NOTHING && !parent->is_stopping &&
+        (parent->renewed_at_ms == 0 ||
+         parent_now_ms() - parent->renewed_at_ms >= RENEWAL_PAUSE_MS)) {
+        parent->wish = WISH_RENEWAL;
+    }
+}
+
+void parent_relieve(struct parent *parent)
+{
+    struct child *old = parent_find(parent, CHILD_SERVING);
+
+    if (old != NULL) {
+        parent_end_child(parent, old, APP_DRAIN);
+    }
+}
+
 void parent_begin_wish(struct parent *parent)
 {
     enum parent_wish wish = parent->wish;
@@ -77,6 +106,10 @@ void parent_begin_wish(struct parent *parent)
     }
     parent->is_wait_told = false;
     parent->wish = WISH_NOTHING;
+    if (wish == WISH_RENEWAL) {
+        renew(parent);
+        return;
+    }
     tell_reloading(parent);
     if (wish == WISH_UPGRADE) {
         parent_start_upgrade(parent);

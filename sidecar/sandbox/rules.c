@@ -20,6 +20,7 @@
 struct rules {
     struct landlock *landlock;
     struct log *log;
+    struct watchlist *known;
     int error; /* the first; nothing is added after it */
 };
 
@@ -107,17 +108,24 @@ static bool need_certificates(const struct build_options *build)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
+static void watch(struct rules *rules, const char *path)
+{
+    if (rules->error == 0) {
+        rules->error = watchlist_add(rules->known, path);
+    }
+}
+
 static void allow_own(struct rules *rules, const char *key, const char *path, uint64_t rights)
 {
     int error;
 
+    watch(rules, path); /* first, so that a change meanwhile is seen */
     if (rules->error != 0) {
         return;
     }
     error = landlock_allow_beneath(rules->landlock, path, rights);
     if (error == -ENOENT || error == -ENOTDIR || error == -EACCES) {
-        log_warn(rules->log,
-                 "the sandbox keeps closed what cannot be found now: see to it, then reload",
+        log_warn(rules->log, "the sandbox keeps closed what cannot be found, until it can be",
                  log_str("key", key), log_str("path", path), log_errno("error", error));
         return;
     }
@@ -161,12 +169,16 @@ static void allow_folder_of_link(struct rules *rules, const char *path)
 static void allow_names(struct rules *rules)
 {
     static const char *const files[] = { "/etc/gai.conf",      "/etc/host.conf",
-                                         "/etc/hosts",         "/etc/ld.so.cache",
+                                         "/etc/hosts",         "/etc/protocols",
                                          "/etc/nsswitch.conf", "/etc/resolv.conf",
                                          "/etc/services",      NULL };
-    static const char *const libraries[] = { "/lib",       "/lib64",         "/usr/lib",
-                                             "/usr/lib64", "/usr/local/lib", NULL };
+    static const char *const libraries[] = {
+        "/etc/ld.so.cache", "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", NULL
+    };
 
+    for (size_t i = 0; files[i] != NULL; i++) {
+        watch(rules, files[i]);
+    }
     allow_system(rules, files);
     allow_system(rules, libraries);
     allow_folder_of_link(rules, "/etc/resolv.conf");
@@ -266,9 +278,10 @@ static void allow_ports(struct rules *rules, const struct config *config)
     }
 }
 
-int rules_add(struct landlock *landlock, const struct config *config, struct log *log)
+int rules_add(struct landlock *landlock, const struct config *config, struct log *log,
+              struct watchlist *known)
 {
-    struct rules rules = { .landlock = landlock, .log = log };
+    struct rules rules = { .landlock = landlock, .log = log, .known = known };
 
     allow_files(&rules, config);
     allow_ports(&rules, config);

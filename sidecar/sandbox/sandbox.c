@@ -42,18 +42,22 @@ static bool is_alone(void)
     return count <= 1;
 }
 
-static int enter_landlock(const struct config *config, struct log *log, int *abi)
+static int enter_landlock(const struct config *config, struct log *log, struct watchlist *known,
+                          int *abi)
 {
     struct landlock landlock;
     int error = landlock_init(&landlock);
 
     if (error == 0) {
-        error = rules_add(&landlock, config, log);
+        error = rules_add(&landlock, config, log, known);
     }
     if (error == 0) {
         error = landlock_enter(&landlock);
     }
     *abi = error == 0 ? landlock.abi : 0;
+    if (error != 0) {
+        watchlist_deinit(known);
+    }
     landlock_deinit(&landlock);
     return error;
 }
@@ -64,14 +68,14 @@ static const char *state_text(int error)
 }
 
 /* Landlock first: seccomp refuses its calls. */
-static int enter(const struct config *config, struct log *log)
+static int enter(const struct config *config, struct log *log, struct watchlist *known)
 {
     const struct syscalls_needs needs = {
         .changes_files = config->build.cache.enabled,
         .loads_modules = rules_need_names(&config->build),
     };
     int abi = 0;
-    int landlock_error = enter_landlock(config, log, &abi);
+    int landlock_error = enter_landlock(config, log, known, &abi);
     int seccomp_error = syscalls_restrict(&needs);
 
     if (landlock_error == 0 && seccomp_error == 0) {
@@ -85,7 +89,7 @@ static int enter(const struct config *config, struct log *log)
     return landlock_error != 0 ? landlock_error : seccomp_error;
 }
 
-int sandbox_enter(const struct config *config, struct log *log)
+int sandbox_enter(const struct config *config, struct log *log, struct watchlist *known)
 {
     int error;
 
@@ -103,6 +107,6 @@ int sandbox_enter(const struct config *config, struct log *log)
                   log_errno("error", EBUSY));
         return config->sandbox == SANDBOX_ON ? -EBUSY : 0;
     }
-    error = enter(config, log);
+    error = enter(config, log, known);
     return config->sandbox == SANDBOX_ON ? error : 0;
 }

@@ -154,22 +154,43 @@ def test_velox_by_https(inside, folder):
     assert front.read_answer().body == b"built"
 
 
-def test_a_root_that_comes_later_is_told_at_the_start(inside):
-    stack = inside(artifact={"root": "{folder}/artifacts, {folder}/later"})
-    line = stack.sidecar.wait_log("the sandbox keeps closed what cannot be found now: see to it, then reload")
-    assert line["path"] == f"{stack.folder}/later" and line["level"] == "warn"
-    os.mkdir(f"{stack.folder}/later")
-    path = f"{stack.folder}/later/rr"
-    with open(path, "w") as file:
+def write_built(folder):
+    os.mkdir(folder)
+    with open(f"{folder}/rr", "w") as file:
         file.write("built")
+    return f"{folder}/rr"
+
+
+def test_what_the_sandbox_does_not_know_is_closed(inside):
+    """What comes later, or takes the place of what was there, is not what the rules are for."""
+    stack = inside(artifact={"root": "{folder}/artifacts, {folder}/later"})
+    line = stack.sidecar.wait_log("the sandbox keeps closed what cannot be found, until it can be")
+    assert line["path"] == f"{stack.folder}/later" and line["level"] == "warn"
+    path = write_built(f"{stack.folder}/later")
     check_error(stack.build(json.dumps({"path": path})), 500, "artifact_unavailable")
     refused = wait_until(lambda: [line for line in stack.sidecar.log() if path in json.dumps(line)
                                   and line["level"] in ("warn", "error")], "a line about it")[-1]
     assert "Permission denied" in json.dumps(refused)
     # A new child finds it.
-    os.kill(stack.sidecar.child(), signal.SIGKILL)
+    assert stack.reload() and stack.build(json.dumps({"path": path})).body == b"built"
+
+
+def test_a_new_child_is_asked_for_where_the_sandbox_is_outdated(inside):
+    stack = inside(artifact={"root": "{folder}/artifacts, {folder}/later"})
+    old = stack.sidecar.child()
+    waiting = stack.php_asks_for_build()
+    call = stack.velox.accept()
+    shutil.rmtree(stack.root)
+    paths = [write_built(folder) for folder in (stack.root, f"{stack.folder}/later")]
+    stack.sidecar.wait_log("the sandbox does not know what is at a path now: time for a new child", pid=old)
     wait_until(lambda: len(stack.sidecar.log("ready")) == 2, "the next child")
-    assert stack.build(json.dumps({"path": path})).body == b"built"
+    for path in paths:
+        assert stack.build(json.dumps({"path": path})).body == b"built"
+    # Who was waiting gets an answer of the old one, which then ends.
+    call.answer(json.dumps({"code": "internal", "message": "no"}), status=500)
+    check_error(waiting.read_answer(), 500, "build_failed")
+    stack.sidecar.wait_log("child ended", pid=old)
+    assert not stack.sidecar.log("configuration reloaded")
 
 
 def test_off(start):

@@ -181,11 +181,12 @@ static void in_sandbox(struct place *place, void (*body)(struct trial *trial))
 
     assert_true(pid >= 0);
     if (pid == 0) {
+        struct watchlist known = { 0 };
         struct log log;
 
         log_init(&log, STDERR_FILENO, LOG_WARN, LOG_TEXT);
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-            sandbox_enter(&place->config, &log) != 0) {
+            sandbox_enter(&place->config, &log, &known) != 0) {
             _exit(CANNOT_ENTER);
         }
         body(&trial);
@@ -476,14 +477,40 @@ static void test_a_root_that_is_missing_is_left_out(void **state)
     in_sandbox(place, try_missing_root);
 }
 
+static void test_what_has_been_replaced_is_seen(void **state)
+{
+    const struct place *place = *state;
+    struct watchlist list = { 0 };
+    char later[96];
+
+    snprintf(later, sizeof(later), "%s/later", place->outside);
+    assert_int_equal(watchlist_add(&list, place->root), 0);
+    assert_int_equal(watchlist_add(&list, later), 0);
+    assert_null(watchlist_changed(&list));
+    write_file(place->built, "more"); /* the folder is the same */
+    assert_null(watchlist_changed(&list));
+    write_file(later, "here");
+    assert_string_equal(watchlist_changed(&list), later);
+    unlink(later);
+    assert_null(watchlist_changed(&list));
+    assert_int_equal(rename(place->root, later), 0);
+    assert_string_equal(watchlist_changed(&list), place->root);
+    assert_int_equal(mkdir(place->root, 0755), 0);
+    assert_string_equal(watchlist_changed(&list), place->root);
+    watchlist_deinit(&list);
+    assert_null(watchlist_changed(&list));
+}
+
 static void test_off_is_off(void **state)
 {
     struct place *place = *state;
+    struct watchlist known = { 0 };
     struct log log;
 
     log_init(&log, STDERR_FILENO, LOG_WARN, LOG_TEXT);
     place->config.sandbox = SANDBOX_OFF;
-    assert_int_equal(sandbox_enter(&place->config, &log), 0);
+    assert_int_equal(sandbox_enter(&place->config, &log, &known), 0);
+    assert_int_equal(known.count, 0);
     assert_int_equal(access("/etc/passwd", R_OK), 0);
 }
 
@@ -501,6 +528,7 @@ int main(void)
         TEST(test_names_are_looked_up_where_a_server_has_one),
         TEST(test_certificates_are_read_where_a_server_has_some),
         TEST(test_a_root_that_is_missing_is_left_out),
+        TEST(test_what_has_been_replaced_is_seen),
         TEST(test_off_is_off),
     };
 
