@@ -229,7 +229,8 @@ static void save_access(struct cache *cache)
 {
     int error;
 
-    if (!cache->has_new_access) {
+    /* Before all entries are known, those that are not would be left out. */
+    if (!cache->has_new_access || !cache->is_known) {
         return;
     }
     error = cache_access_save(&cache->folder, &cache->index);

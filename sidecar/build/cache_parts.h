@@ -61,6 +61,7 @@ struct cache {
     struct cache_scan scan;
     struct cache_scrub scrub;
     bool is_stopped;
+    bool is_known;          /* the folder has been read once */
     struct timer access;    /* access_update_interval */
     bool has_new_access;    /* what the file "access" does not say yet */
     uint64_t shown_entries; /* in the gauges */

@@ -128,12 +128,33 @@ static void forget_unseen(struct cache *cache)
     }
 }
 
+static void start_timer(struct cache *cache)
+{
+    if (cache->options->cleanup_interval_ms > 0) {
+        (void)timer_start(&cache->scan.timer, cache->options->cleanup_interval_ms);
+    }
+}
+
+static void on_broken_off(struct cache *cache, int error)
+{
+    log_warn(cache->log, "the cache's folder cannot be read",
+             log_str("directory", cache->options->directory), log_errno("error", error));
+    start_timer(cache);
+}
+
+static void close_folder(struct cache_scan *scan)
+{
+    if (scan->dir != NULL) {
+        closedir(scan->dir);
+        scan->dir = NULL;
+    }
+}
+
 static void on_end(struct cache *cache)
 {
     struct cache_scan *scan = &cache->scan;
 
-    closedir(scan->dir);
-    scan->dir = NULL;
+    cache->is_known = true;
     forget_unseen(cache);
     (void)cache_access_load(&cache->folder, &cache->index);
     drop_expired(cache);
@@ -142,9 +163,7 @@ static void on_end(struct cache *cache)
     log_at(cache->log, scan->number == 1 ? LOG_INFO : LOG_DEBUG, "cache folder read",
            log_uint("entries", cache->index.count), log_uint("size", cache->index.size_bytes),
            log_uint("duration_ms", (clock_monotonic_ns() - scan->began_ns) / 1000000));
-    if (cache->options->cleanup_interval_ms > 0) {
-        (void)timer_start(&scan->timer, cache->options->cleanup_interval_ms);
-    }
+    start_timer(cache);
 }
 
 static void on_task(struct task *task)
@@ -153,10 +172,19 @@ static void on_task(struct task *task)
     struct cache *cache = list_entry(scan, struct cache, scan);
 
     for (unsigned i = 0; i < NAMES_A_TURN; i++) {
-        const struct dirent *entry = readdir(scan->dir);
+        const struct dirent *entry;
 
+        errno = 0;
+        entry = readdir(scan->dir);
         if (entry == NULL) {
-            on_end(cache);
+            int error = errno;
+
+            close_folder(scan);
+            if (error == 0) {
+                on_end(cache);
+            } else {
+                on_broken_off(cache, error);
+            }
             return;
         }
         take_name(cache, entry->d_name);
@@ -186,11 +214,7 @@ static void begin(struct cache *cache)
     int error = open_folder(cache);
 
     if (error != 0) {
-        log_warn(cache->log, "the cache's folder cannot be read",
-                 log_str("directory", cache->options->directory), log_errno("error", error));
-        if (cache->options->cleanup_interval_ms > 0) {
-            (void)timer_start(&scan->timer, cache->options->cleanup_interval_ms);
-        }
+        on_broken_off(cache, error);
         return;
     }
     scan->number++;
@@ -214,8 +238,5 @@ void cache_scan_stop(struct cache *cache)
 {
     task_stop(&cache->scan.task);
     timer_stop(&cache->scan.timer);
-    if (cache->scan.dir != NULL) {
-        closedir(cache->scan.dir);
-        cache->scan.dir = NULL;
-    }
+    close_folder(&cache->scan);
 }

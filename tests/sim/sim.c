@@ -11,6 +11,7 @@
 
 #include "tests/sim/sim.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -65,6 +66,10 @@ static void set_options(struct sim *sim)
                    .multiplier = 2.0 },
         .policy = { .max_plugins = 200 },
         .artifact = { .roots = { sim->roots, 1 }, .url = nothing },
+        .cache = { .directory = sim->cache_folder,
+                   .max_age_mutable_ms = 600000,
+                   .cleanup_interval_ms = 3600000,
+                   .access_update_interval_ms = 300000 },
     };
     for (size_t i = 0; i < 3; i++) {
         sim->servers[i] = (struct velox_server){ .url = nothing, .unix_socket = nothing };
@@ -167,6 +172,18 @@ static void set_board(struct sim *sim)
     };
 }
 
+static void start_cache(struct sim *sim)
+{
+    if (!sim->build_options.cache.enabled) {
+        return;
+    }
+    assert_int_equal(loop_new(&sim->cache_loop), 0);
+    assert_int_equal(cache_new(&sim->cache, sim->cache_loop, &sim->build_options.cache, &sim->log,
+                               &sim->cache_stats),
+                     0);
+    assert_int_equal(builder_use_cache(sim->builder, sim->cache), 0);
+}
+
 struct sim *sim_start(void (*adjust)(struct sim *sim))
 {
     struct sim *sim = calloc(1, sizeof(*sim));
@@ -175,6 +192,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
     strcpy(sim->folder, "/tmp/velox-sim-XXXXXX");
     assert_non_null(mkdtemp(sim->folder));
     sim->roots[0] = sim->folder;
+    snprintf(sim->cache_folder, sizeof(sim->cache_folder), "%s/cache", sim->folder);
     sim->relay_count = 1;
     sim->front_limit = 1000;
     sim->fpm_backlog = 64;
@@ -193,6 +211,7 @@ struct sim *sim_start(void (*adjust)(struct sim *sim))
     assert_int_equal(builder_new_with_client(&sim->builder, sim->builder_loop, &sim->build_options,
                                              &sim->log, &sim->builder_stats, &sim->velox.client),
                      0);
+    start_cache(sim);
     limit_init(&sim->front_places, sim->front_limit);
     limit_init(&sim->limit, (unsigned)sim->relay_options.worker_max_connections);
     set_board(sim);
@@ -226,6 +245,9 @@ static bool turn_loops(struct sim *sim)
         any |= turn(sim->relays[i].loop, sim->now_ms);
     }
     any |= turn(sim->builder_loop, sim->now_ms);
+    if (sim->cache != NULL && !sim->is_cache_stuck) {
+        any |= turn(sim->cache_loop, sim->now_ms);
+    }
     faults_run(false);
     return any;
 }
@@ -274,6 +296,9 @@ static void move_clock(struct sim *sim, uint64_t now_ms)
         loop_manual_advance(sim->relays[i].loop, LOOP_MANUAL_BEGIN_MS + now_ms);
     }
     loop_manual_advance(sim->builder_loop, LOOP_MANUAL_BEGIN_MS + now_ms);
+    if (sim->cache != NULL && !sim->is_cache_stuck) {
+        loop_manual_advance(sim->cache_loop, LOOP_MANUAL_BEGIN_MS + now_ms);
+    }
     faults_run(false);
 }
 
@@ -289,6 +314,9 @@ void sim_pass(struct sim *sim, uint64_t delay_ms)
             next_due(sim->relays[i].loop, &due_ms);
         }
         next_due(sim->builder_loop, &due_ms);
+        if (sim->cache != NULL && !sim->is_cache_stuck) {
+            next_due(sim->cache_loop, &due_ms);
+        }
         move_clock(sim, due_ms);
         sim_run(sim);
     }
@@ -446,6 +474,11 @@ uint64_t sim_relay_stat(const struct sim *sim, enum statistic statistic)
     return sum;
 }
 
+uint64_t sim_cache_stat(const struct sim *sim, enum statistic statistic)
+{
+    return atomic_load(&sim->cache_stats.values[statistic]);
+}
+
 uint64_t sim_builder_stat(const struct sim *sim, enum statistic statistic)
 {
     return atomic_load(&sim->builder_stats.values[statistic]);
@@ -478,6 +511,21 @@ static void free_peers(struct sim *sim)
     }
 }
 
+/* What a failed allocation may have left there, too. */
+static void remove_cache(struct sim *sim)
+{
+    DIR *folder = opendir(sim->cache_folder);
+    const struct dirent *entry;
+
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        (void)unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    if (folder != NULL) {
+        closedir(folder);
+        assert_int_equal(rmdir(sim->cache_folder), 0);
+    }
+}
+
 static void remove_files(struct sim *sim)
 {
     static const char *const names[] = { "rr", "fpm0", "front0", "front1", "scgi0", "scgi1" };
@@ -488,6 +536,7 @@ static void remove_files(struct sim *sim)
         snprintf(path, sizeof(path), "%s/%s", sim->folder, names[i]);
         (void)unlink(path);
     }
+    remove_cache(sim);
     assert_int_equal(rmdir(sim->folder), 0);
 }
 
@@ -506,8 +555,15 @@ static void stop_sidecar(struct sim *sim)
         close(sim->relays[i].listeners[1]);
         loop_free(sim->relays[i].loop);
     }
+    if (sim->cache != NULL) {
+        cache_stop(sim->cache);
+    }
     builder_free(sim->builder);
     loop_free(sim->builder_loop);
+    if (sim->cache != NULL) {
+        cache_free(sim->cache);
+        loop_free(sim->cache_loop);
+    }
     limit_deinit(&sim->front_places);
     limit_deinit(&sim->limit);
 }

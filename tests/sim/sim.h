@@ -8,6 +8,7 @@
  * it is, and then again with the first, the second, … allocation failing until it passes untouched.
  */
 
+#include "sidecar/build/cache.h"
 #include "sidecar/relay/limit.h"
 #include "sidecar/relay/relay.h"
 #include "tests/sim/faults.h"
@@ -51,11 +52,16 @@ struct sim {
     struct loop *builder_loop;
     struct builder *builder;
     struct stats builder_stats;
+    struct loop *cache_loop; /* NULL, as is the next, unless build_options.cache.enabled */
+    struct cache *cache;
+    struct stats cache_stats;
+    bool is_cache_stuck; /* its thread waits for the disk */
     struct sim_velox velox;
     struct log log;
     int log_fd;
     char folder[64];
     char artifact_path[96];
+    char cache_folder[96];
     struct buf artifact; /* what is in it */
     char *roots[1];
     struct sock_address fpm_address;
@@ -125,6 +131,7 @@ void sim_cut(struct sim *sim);
 
 uint64_t sim_relay_stat(const struct sim *sim, enum statistic statistic);
 uint64_t sim_builder_stat(const struct sim *sim, enum statistic statistic);
+uint64_t sim_cache_stat(const struct sim *sim, enum statistic statistic);
 
 /* A script's expectation: must hold, unless an allocation has failed. */
 #define sim_expect(condition)                                                                      \
