@@ -459,7 +459,7 @@ def test_a_source_that_cannot_be_reached(remote):
 
 @pytest.mark.parametrize("hang", ["before the head", "after the head"])
 def test_a_source_that_hangs_is_bounded_by_build_timeout(remote, hang):
-    stack = remote(velox={"build_timeout": "300ms"})
+    stack = remote(velox={"build_timeout": f"{300 * SLOW:.0f}ms"})
     front = ask(stack)
     call = stack.source.accept()
     if hang == "after the head":
@@ -469,19 +469,19 @@ def test_a_source_that_hangs_is_bounded_by_build_timeout(remote, hang):
 
 
 def test_the_stream_is_not_bounded_by_build_timeout(remote):
-    stack = remote(velox={"build_timeout": "200ms"})
+    stack = remote(velox={"build_timeout": f"{200 * SLOW:.0f}ms"})
     front, call = begin(stack, b"built", 1)
     front.read_head()
-    time.sleep(0.3)
+    time.sleep(0.3 * SLOW)
     call.send(b"uilt")
     assert front.read_answer().stdout.endswith(b"uilt")
 
 
 def test_a_slow_source_is_not_the_fronts_fault(remote):
-    stack = remote(listen={"stall_timeout": "100ms"})
+    stack = remote(listen={"stall_timeout": f"{100 * SLOW:.0f}ms"})
     front, call = begin(stack, b"built", 1)
     front.read_head()
-    time.sleep(0.4)
+    time.sleep(0.4 * SLOW)
     call.send(b"uilt")
     assert front.read_answer().ended
 
@@ -596,6 +596,7 @@ def test_over_scgi(remote):
     stack = remote(listen={"scgi": f"127.0.0.1:{port}"})
     content = random_bytes(300_000)
     pairs = b"CONTENT_LENGTH\x000\x00SCGI\x001\x00REQUEST_METHOD\0GET\0SCRIPT_NAME\0/x\0REQUEST_URI\0/x\0"
+    stack.sidecar.wait_log("ready")
     connection = socket.create_connection(("127.0.0.1", port), timeout=peers.DEADLINE)
     connection.sendall(b"%d:%s," % (len(pairs), pairs))
     worker = stack.fpm.accept()
