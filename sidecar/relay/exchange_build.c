@@ -317,11 +317,16 @@ static void on_truncated(struct exchange *exchange)
     const struct delivery *delivery = &exchange->request->delivery;
     /* SCGI has no END_REQUEST: the close alone must tell. */
     bool is_last_record = front->is_scgi || delivery->offset + front->owed_bytes >= delivery->end;
+    const struct log_field fields[] = {
+        log_str("request_id", exchange->request->build_id),
+        log_uint("bytes_sent", delivery->offset),
+        log_uint("bytes_promised", delivery->end),
+        log_errno("error", delivery->error),
+    };
 
-    log_error(exchange->relay->log, "artifact became shorter or unreadable while being sent",
-              log_str("request_id", exchange->request->build_id),
-              log_uint("bytes_sent", delivery->offset), log_uint("bytes_promised", delivery->end),
-              log_errno("error", delivery->error));
+    log_event(exchange->relay->log, LOG_ERROR,
+              "artifact became shorter or unreadable while being sent", fields,
+              delivery->error != 0 ? 4 : 3);
     if ((front->owed_bytes == 0 || !is_last_record) && exchange_fill_record(exchange) &&
         front_queue_end(front, 0, FCGI_REQUEST_COMPLETE) == 0) {
         front->is_kept = false;
