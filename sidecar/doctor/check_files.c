@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -120,6 +121,21 @@ static void check_space(struct report *report, const char *subject, const char *
                 (unsigned long long)(free_bytes >> 20));
 }
 
+/* The service makes a missing folder of the cache, if the one above it is there. */
+static bool is_made_at_start(const char *path)
+{
+    char above[PATH_MAX];
+    struct stat folder;
+    const char *slash = strrchr(path, '/');
+
+    if (stat(path, &folder) == 0 || errno != ENOENT || slash == NULL ||
+        (size_t)(slash - path) + 2 > sizeof(above)) {
+        return false;
+    }
+    (void)snprintf(above, sizeof(above), "%.*s/", (int)(slash - path), path);
+    return access(above, W_OK | X_OK) == 0;
+}
+
 void check_folders(struct report *report, const struct config *config)
 {
     const struct cache_options *cache = &config->build.cache;
@@ -134,7 +150,9 @@ void check_folders(struct report *report, const struct config *config)
         return;
     }
     (void)snprintf(subject, sizeof(subject), "cache %s", cache->directory);
-    if (is_writable(report, subject, cache->directory)) {
+    if (is_made_at_start(cache->directory)) {
+        report_line(report, FINDING_OK, subject, "is not there yet; the service makes it");
+    } else if (is_writable(report, subject, cache->directory)) {
         check_space(report, subject, cache->directory,
                     cache->max_size > SPACE_MIN ? cache->max_size : SPACE_MIN);
     }

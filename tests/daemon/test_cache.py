@@ -5,17 +5,20 @@ import glob
 import hashlib
 import json
 import os
+import pwd
 import queue
 import re
 import resource
 import shutil
 import signal
 import stat
+import time
+import zlib
 
 import pytest
 
 from conftest import Sidecar, Stack, make_folder, wait_until
-from peers import SLOW, environment, random_bytes
+from peers import SLOW, Velox, environment, random_bytes
 
 CONTENT = random_bytes(300_007)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -421,6 +424,36 @@ def test_a_folder_that_cannot_be_used_is_no_reason_to_be_gone(start):
     assert answer.body == CONTENT and answer.get("X-Cache-Status") == "MISS"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_folder_that_the_user_may_not_write_to_is_none_either(start):
+    folder = make_folder()
+    try:
+        stack = start(sidecar={"user": "nobody"}, cache={"enabled": "yes", "directory": folder})
+        line = stack.sidecar.wait_log("the cache cannot be used: built files are not kept")
+        assert line["error"] == "Permission denied"
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_a_missing_folder_is_made_for_the_user(start):
+    stack = start_cached(start, {"sidecar": {"user": "nobody"}})
+    stack.sidecar.wait_log("cache folder read", entries=0)
+    made = os.stat(f"{stack.folder}/cache")
+    assert made.st_uid == pwd.getpwnam("nobody").pw_uid and stat.S_IMODE(made.st_mode) == 0o700
+
+
+def test_others_in_the_folder_are_warned_of(start):
+    folder = make_folder()
+    try:
+        os.mkdir(f"{folder}/kept")
+        os.chmod(f"{folder}/kept", 0o777)
+        stack = start(cache={"enabled": "yes", "directory": f"{folder}/kept"})
+        assert stack.sidecar.wait_log("others may write to the cache's folder; it should be the service's alone")
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_folder_that_goes_away_is_none_either(start):
     stack = start_cached(start)
     members = request(stack)
@@ -533,3 +566,58 @@ def test_no_answer_waits_for_long_copies(start):
     check_hit(hit(stack, small))
     assert not stack.sidecar.log("cache entry added", file_size=400_000_000)
     front.close()
+
+
+@pytest.mark.parametrize("modified", ["Tue, 14 Nov 2023 22:13:20 GMT", None])
+def test_what_was_fetched_is_kept(start, modified):
+    source = Velox()
+    try:
+        stack = start_cached(start, {"artifact": {"artifact_url": source.url + "/files{path}"}})
+        members = request(stack)
+        front = stack.php_asks_for_build(json.dumps(members).encode())
+        stack.velox.accept().answer(json.dumps({"path": stack.root + "/far/rr"}))
+        lines = [f"HTTP/1.1 200 OK\r\nContent-Length: {len(CONTENT)}\r\nETag: \"source\""]
+        lines += [f"Last-Modified: {modified}"] if modified else []
+        source.accept().send("\r\n".join(lines).encode() + b"\r\n\r\n" + CONTENT)
+        first = front.read_answer()
+        check_miss(first)
+        second = hit(stack, members)
+        check_hit(second)
+        assert second.get("Last-Modified") == first.get("Last-Modified")
+        assert first.get("Last-Modified") == modified if modified else first.get("Last-Modified")
+        assert source.calls.empty()
+    finally:
+        source.close()
+
+
+def trailer(key, size, created_ms, modified_ns):
+    """What stands behind an entry's content, as the unit test of it words it."""
+    text = (f"\nvelox-sidecar cache entry 1\nkey {key}\nsha256 {hashlib.sha256(bytes(size)).hexdigest()}\n"
+            f"size {size:020d}\nmtime {modified_ns // 10**9:020d}.{modified_ns % 10**9:09d}\n"
+            f"created {created_ms:020d}\nmutable 0\n").encode()
+    return text + b"check %08x\n" % zlib.crc32(text)
+
+
+def test_a_folder_of_many_entries_delays_nothing(start):
+    """10,000 at 300 bytes each; the reading takes its time beside everything else."""
+    folder = make_folder()
+    count = 10_000 if SLOW == 1 else 1000
+    try:
+        os.mkdir(f"{folder}/kept", 0o700)
+        now_ms = int(time.time() * 1000)
+        for number in range(count):
+            key = f"{number:064x}"
+            path = f"{folder}/kept/{key}"
+            with open(path, "wb") as file:
+                file.write(bytes(10) + trailer(key, 10, now_ms, 10**18))
+            os.chmod(path, 0o600)
+            os.utime(path, ns=(10**18, 10**18))
+        stack = start(cache={"enabled": "yes", "directory": f"{folder}/kept", "max_entries": count - 10})
+        build(stack, request(stack))
+        line = stack.sidecar.wait_log("cache folder read")
+        assert line["entries"] <= count - 10
+        assert line["duration_ms"] < 2000 or stack.sidecar.is_watched(), line
+        assert not stack.sidecar.log("cache entry removed", reason="corrupt")
+        wait_until(lambda: len(os.listdir(f"{folder}/kept")) <= count - 9, "the limit")
+    finally:
+        shutil.rmtree(folder)
