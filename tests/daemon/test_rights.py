@@ -14,6 +14,7 @@ from conftest import sidecar_command, wait_until
 from peers import DEADLINE
 
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+WATCHED = bool(os.environ.get("VELOX_SIDECAR_WRAPPER"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -55,7 +56,7 @@ def test_a_group_of_its_own(start):
 
 @needs_root
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="gives a capability with setpriv (util-linux)")
-@pytest.mark.skipif(bool(os.environ.get("VELOX_SIDECAR_WRAPPER")), reason="valgrind refuses capset")
+@pytest.mark.skipif(WATCHED, reason="valgrind is not started as the sidecar is")
 def test_a_capability_of_the_start_is_not_kept(folder):
     """As a unit with User= and AmbientCapabilities= starts it."""
     os.chmod(folder, 0o777)
@@ -76,6 +77,7 @@ def test_a_capability_of_the_start_is_not_kept(folder):
         assert process.wait(2 * DEADLINE) == 0
 
 
+@pytest.mark.skipif(WATCHED, reason="valgrind sets limits of its own")
 def test_the_limit_of_open_files_is_raised(start):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard <= 256:
