@@ -8,6 +8,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -48,13 +49,18 @@ static int become(const struct config *config)
     return config->user != 0 && setuid(0) == 0 ? -EPERM : 0;
 }
 
-/* All sets of this thread, the only one. Ambient ones come from a service manager. */
+/* All sets of this thread, the only one. Ambient ones come from a service manager. Where there are
+ * none nothing is set, since a unit may have filtered capset, as ours does. */
 static int drop_capabilities(void)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+    struct __user_cap_data_struct own[_LINUX_CAPABILITY_U32S_3];
 
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* from Linux 4.3 on */
+    if (syscall(SYS_capget, &header, own) == 0 && memcmp(own, none, sizeof(own)) == 0) {
+        return 0;
+    }
     return syscall(SYS_capset, &header, none) == 0 ? 0 : -errno;
 }
 

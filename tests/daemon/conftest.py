@@ -7,6 +7,7 @@ VELOX_TOOLS the folder of velox-standin and fcgx-responder (else next to the bin
 VELOX_TEST_SLOW how many times slower than usual the machine is taken to be (10 under valgrind).
 """
 
+import ctypes
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -215,6 +217,19 @@ def descriptors_of(pid):
         return os.listdir(f"/proc/{pid}/fd")
     except PermissionError:
         pytest.skip("only root may count the child's descriptors")
+
+
+def refusing(call, error):
+    """For preexec_fn: a filter of four instructions, under which a system call, by its number, gives that error."""
+    instructions = [(0x20, 0, 0, 0), (0x15, 0, 1, call), (0x06, 0, 0, 0x00050000 | error), (0x06, 0, 0, 0x7fff0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in instructions))
+    program = struct.pack("@HP", len(instructions), ctypes.addressof(code))
+
+    def filter_calls(keep=code):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, program, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "no filter")
+    return filter_calls
 
 
 def needs(section, key, value):

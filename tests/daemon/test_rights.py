@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the child has given up of the rights that the sidecar was started with."""
 
+import errno
 import os
+import platform
 import pwd
 import re
 import resource
@@ -10,9 +12,10 @@ import subprocess
 
 import pytest
 
-from conftest import sidecar_command, wait_until
+from conftest import refusing, sidecar_command, wait_until
 from peers import DEADLINE
 
+CAPSET = {"x86_64": 126, "aarch64": 91}
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 WATCHED = bool(os.environ.get("VELOX_SIDECAR_WRAPPER"))
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -72,6 +75,24 @@ def test_a_capability_of_the_start_is_not_kept(folder):
             status = status_of(int(ready[1]))
             for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
                 assert int(status[kind], 16) == 0, kind
+        finally:
+            process.terminate()
+        assert process.wait(2 * DEADLINE) == 0
+
+
+@needs_root
+@pytest.mark.skipif(WATCHED, reason="valgrind is not started as the sidecar is")
+@pytest.mark.skipif(platform.machine() not in CAPSET, reason="the number of capset is not known")
+def test_a_unit_that_filters_capset(folder):
+    """As the shipped one does: without capabilities there is nothing to set."""
+    os.chmod(folder, 0o777)
+    with open(f"{folder}/ini", "w") as config:
+        config.write(f"[listen]\nfastcgi = unix:{folder}/sock\n[php_fpm]\nspool_directory = {folder}\n")
+    with open(f"{folder}/log", "w") as log:
+        process = subprocess.Popen([*sidecar_command(), "-c", f"{folder}/ini"], stderr=log, user=65534, group=65534,
+                                   extra_groups=[], preexec_fn=refusing(CAPSET[platform.machine()], errno.EPERM))
+        try:
+            wait_until(lambda: "msg=ready" in open(f"{folder}/log").read(), "its begin")
         finally:
             process.terminate()
         assert process.wait(2 * DEADLINE) == 0
