@@ -232,6 +232,11 @@ def refusing(call, error):
     return filter_calls
 
 
+# For tests that start dozens of processes and look at their number or time, not at their memory.
+not_in_a_wrapper = pytest.mark.skipif(bool(os.environ.get("VELOX_SIDECAR_WRAPPER")),
+                                      reason="many processes, each of them slow in a wrapper such as valgrind")
+
+
 def needs(section, key, value):
     """Skips the test while -t says of the key that this version does not obey it yet."""
     folder = tempfile.mkdtemp(prefix="vx-")

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, processes_of_session, unused_port, wait_until
+from conftest import check_error, not_in_a_wrapper, processes_of_session, unused_port, wait_until
 
 
 def serve_pages(stack, body="page"):
@@ -137,6 +137,7 @@ def test_a_connection_whose_request_is_on_its_way_is_served(start):
         assert front.read_answer().body == b"page"
 
 
+@not_in_a_wrapper
 def test_nobody_waits_or_is_refused_over_ten_reloads(start):
     stack = start()
     serve_pages(stack)
@@ -203,6 +204,7 @@ def test_an_old_child_ends_at_its_shutdown_timeout(start):
 
 # ---- several at once -----------------------------------------------------------------------------------
 
+@not_in_a_wrapper
 def test_several_signals_in_a_row(start):
     stack = start()
     for _ in range(20):
@@ -214,6 +216,7 @@ def test_several_signals_in_a_row(start):
     stack.sidecar.child()
 
 
+@not_in_a_wrapper
 def test_many_old_children_and_a_reload_that_waits_for_one(start):
     stack = start(sidecar={"threads": 1})
     waiting = []
@@ -257,6 +260,7 @@ def test_int_ends_old_children_at_once(start):
     assert stack.sidecar.wait() == 0
 
 
+@not_in_a_wrapper
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_the_middle_of_a_reload(start, number):
     stack = start(sidecar={"pid_file": "{folder}/pid"})

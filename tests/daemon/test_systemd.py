@@ -15,7 +15,7 @@ import time
 import pytest
 
 import peers
-from conftest import make_folder, sidecar_command, wait_until
+from conftest import make_folder, not_in_a_wrapper, sidecar_command, wait_until
 from peers import DEADLINE, SLOW
 
 
@@ -153,6 +153,7 @@ def test_the_status_while_serving_and_draining(managed):
     assert stack.sidecar.wait() == 0
 
 
+@not_in_a_wrapper
 def test_without_a_manager_nothing_wakes_up(start):
     stack = start()
     stack.check_serves()
@@ -203,6 +204,7 @@ def test_the_watchdog_of_another_process_is_not_ours(managed):
     assert not fed(manager)
 
 
+@not_in_a_wrapper
 def test_the_watchdog_is_fed_over_reloads_and_upgrades(managed):
     interval = 0.4 * SLOW
     stack, manager = managed({"WATCHDOG_USEC": str(int(interval * 1e6))})
