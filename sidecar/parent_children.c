@@ -156,7 +156,7 @@ static void on_death(struct parent *parent, enum child_role role, int status)
     } else if (cannot_start(parent, status)) {
         parent->exit_code = EX_OSERR;
         parent->is_stopping = true;
-    } else {
+    } else if (role != CHILD_STARTING || parent_find(parent, CHILD_SERVING) == NULL) {
         parent->restart_at_ms = restart_time_ms(parent);
     }
 }

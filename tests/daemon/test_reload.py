@@ -295,6 +295,24 @@ def test_the_child_that_serves_dies_during_a_reload(start):
     stack.sidecar.child()
 
 
+def test_a_reload_ends_the_wait_after_many_deaths(start):
+    stack = start()
+    stack.check_serves()
+    for _ in range(5):
+        child = stack.sidecar.child()
+        os.kill(child, signal.SIGKILL)
+        wait_gone(child)
+        if _ < 4:
+            stack.check_serves()
+    stack.sidecar.wait_log("child dies again and again: waiting before the next start")
+    waiting = stack.ask()
+    stack.reload()
+    worker = stack.fpm.accept()
+    worker.read_request()
+    worker.answer("\r\npage")
+    assert waiting.read_answer().body == b"page"
+
+
 # ---- mistakes ------------------------------------------------------------------------------------------
 
 def test_a_mistake_changes_nothing_and_is_logged_as_by_t(start):
