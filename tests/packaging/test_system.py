@@ -73,7 +73,7 @@ def test_user_and_folders(tmp_path, installed):
     assert user
     assert "www-data:x:33:velox-sidecar" in (root / "etc/group").read_text()
     run(tool("systemd-tmpfiles"), f"--root={root}", "--create", installed.path("tmpfilesdir", "velox-sidecar.conf"))
-    for folder, mode in (("run", 0o755), ("var/cache", 0o750), ("var/log", 0o750)):
+    for folder, mode in (("run", 0o755), ("var/cache", 0o700), ("var/log", 0o750)):
         made = os.stat(root / folder / "velox-sidecar")
         assert (made.st_mode & 0o7777, made.st_uid, made.st_gid) == (mode, int(user.group(1)), int(user.group(2)))
 
