@@ -70,6 +70,13 @@ def remote():
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def cached():
+    running = Stack(php_workers=2, cached=True).start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(params=list(FRONTS))
 def front(request):
     """Each way in which nginx may talk to the sidecar."""
@@ -81,6 +88,6 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.when == "call" and report.failed:
-        for name in ("stack", "one_worker", "impatient", "over_tcp", "accel", "remote", "with_status"):
+        for name in ("stack", "one_worker", "impatient", "over_tcp", "accel", "remote", "with_status", "cached"):
             if name in getattr(item, "funcargs", {}):
                 report.sections.append((f"logs of {name}", item.funcargs[name].logs()))

@@ -123,7 +123,7 @@ class Answer:
 
 
 class Stack:
-    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False, status=False, remote=False):
+    def __init__(self, php_workers=4, ini=None, tcp=False, accel=False, status=False, remote=False, cached=False):
         """`ini`: sections and keys for the sidecar's file, on top of what the stack itself sets.
         `tcp`: nginx, the sidecar and PHP-FPM talk over loopback instead of unix sockets.
         `accel`: nginx sends the built files itself, by config/nginx-accel.conf.
@@ -160,6 +160,12 @@ class Stack:
             self.ini.setdefault("artifact", {}).update(
                 root=f"{self.directory}/not-here", path_map=f"{self.artifacts}={self.directory}/not-here",
                 artifact_url=f"http://127.0.0.1:{self.remote_port}/files{{path}}")
+
+        if cached:
+            (self.directory / "kept").mkdir(mode=0o700)
+            if self.as_root:
+                shutil.chown(self.directory / "kept", self.user, self.group)
+            self.ini.setdefault("cache", {}).update(enabled="yes", directory=f"{self.directory}/kept")
 
     # ---- start and stop ----
 
