@@ -19,15 +19,12 @@ enum cache_order_kind {
     CACHE_ORDER_DOUBT, /* an entry is too old, or not what it should be */
 };
 
-/* The store that is under way; order is NULL between two of them. */
-struct cache_store {
-    struct list waiting; /* orders, first come first */
+/* Copies under way. All of them go on by turns, so that a small file is not held up by a large. */
+struct cache_stores {
+    struct list list; /* struct cache_store, cache_store.c */
     struct task task;
-    struct cache_order *order;
-    struct cache_copy copy;
-    int fd; /* of the new file */
-    char name[CACHE_NAME_SIZE];
-    uint64_t began_ns;
+    uint64_t count;
+    uint64_t size_bytes; /* that they will have */
 };
 
 /* A look through the folder; dir is NULL when none is under way. */
@@ -57,7 +54,7 @@ struct cache {
     struct cache_folder folder; /* read by the builder's thread too */
     struct mailbox mailbox;
     struct cache_index index;
-    struct cache_store store;
+    struct cache_stores stores;
     struct cache_scan scan;
     struct cache_scrub scrub;
     bool is_stopped;
@@ -91,11 +88,12 @@ void cache_drop(struct cache *cache, const uint8_t key[CACHE_KEY_SIZE],
 /* The index has changed: the gauges follow. */
 void cache_show(struct cache *cache);
 
-/* Lets entries go until one of size_bytes more would fit; the one of that key is replaced by it.
- * False where it is larger than max_size alone. */
+/* Lets entries go until one of size_bytes more would fit beside those that are being copied; the
+ * one of that key is replaced by it. False where it is larger than max_size alone. */
 bool cache_make_room(struct cache *cache, const uint8_t *key, uint64_t size_bytes);
+/* The same for what is there: two that were copied at once may be too much together. */
+void cache_keep_limits(struct cache *cache);
 
-/* Files of cache.c's order. */
 void cache_store_init(struct cache *cache);
 void cache_store_add(struct cache *cache, struct cache_order *order);
 void cache_store_stop(struct cache *cache);

@@ -16,13 +16,16 @@
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 
-/* What the index would hold besides, if the item were not in it. */
+/* Whether so much more would be too much, beside what is there, except for the item that it
+ * replaces, and what is being copied. */
 static bool is_over(const struct cache *cache, const struct cache_item *replaced, uint64_t entries,
                     uint64_t size_bytes, enum cache_drop_reason *reason)
 {
     const struct cache_options *options = cache->options;
-    uint64_t others = cache->index.count - (replaced != NULL);
-    uint64_t others_bytes = cache->index.size_bytes - (replaced == NULL ? 0 : replaced->size_bytes);
+    uint64_t others = cache->index.count - (replaced != NULL) + cache->stores.count;
+    uint64_t others_bytes = cache->index.size_bytes -
+                            (replaced == NULL ? 0 : replaced->size_bytes) +
+                            cache->stores.size_bytes;
 
     if (options->max_size > 0 && others_bytes + size_bytes > options->max_size) {
         *reason = CACHE_DROP_SIZE;
@@ -53,6 +56,11 @@ bool cache_make_room(struct cache *cache, const uint8_t *key, uint64_t size_byte
     }
     keep_limits(cache, key, 1, size_bytes);
     return true;
+}
+
+void cache_keep_limits(struct cache *cache)
+{
+    keep_limits(cache, NULL, 0, 0);
 }
 
 static void drop_expired(struct cache *cache)
@@ -158,7 +166,7 @@ static void on_end(struct cache *cache)
     forget_unseen(cache);
     (void)cache_access_load(&cache->folder, &cache->index);
     drop_expired(cache);
-    keep_limits(cache, NULL, 0, 0);
+    cache_keep_limits(cache);
     cache_show(cache);
     log_at(cache->log, scan->number == 1 ? LOG_INFO : LOG_DEBUG, "cache folder read",
            log_uint("entries", cache->index.count), log_uint("size", cache->index.size_bytes),

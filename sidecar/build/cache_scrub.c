@@ -153,7 +153,7 @@ static void on_due(struct timer *timer)
         scrub->is_passing = true;
         scrub->pass++;
     }
-    if (cache->store.order == NULL) {
+    if (cache->stores.count == 0) {
         if (scrub->fd < 0) {
             open_next(cache);
         }

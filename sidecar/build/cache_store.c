@@ -1,20 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copies built files into the cache, one after the other, a little a turn. It must never hold up
- * an answer for good: whatever goes wrong, the order goes back and the built file is delivered from
- * where it is.
+ * Copies built files into the cache, a little of each a turn. It must never hold up an answer for
+ * good: whatever goes wrong, the order goes back and the built file is delivered from where it is.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "sidecar/build/cache_parts.h"
 
-/* Between two looks at the mailbox. */
+/* Of one file in a turn, before the next one's and the mailbox's. */
 #define STEPS_A_TURN 16
 /* Written to the disk after so much, so that the end of a large file is no long wait for all of it,
  * in which nobody hears from this thread. */
 #define SYNC_BYTES ((uint64_t)32 * 1024 * 1024)
+
+struct cache_store {
+    struct list link;
+    struct cache_order *order;
+    struct cache_copy copy;
+    int fd; /* of the new file, -1: none yet */
+    char name[CACHE_NAME_SIZE];
+    uint64_t size_bytes;
+    uint64_t began_ns;
+};
 
 /* ---- the end of one -------------------------------------------------------------------------- */
 
@@ -25,34 +35,36 @@ static void answer(struct cache_order *order)
     }
 }
 
-static void leave(struct cache *cache, struct cache_store *store)
-{
-    if (store->fd >= 0) {
-        close(store->fd);
-        store->fd = -1;
-    }
-    cache_copy_deinit(&store->copy);
-    store->order = NULL;
-    if (!list_is_empty(&store->waiting)) {
-        task_defer(&store->task, cache->loop);
-    }
-}
-
 /* In the log and for the builder: it is not kept. */
-static void give_up(struct cache *cache, int error)
+static void refuse(struct cache *cache, struct cache_order *order, int error)
 {
-    struct cache_store *store = &cache->store;
-    struct cache_order *order = store->order;
-
     log_warn(cache->log, "the built file cannot be kept in the cache",
              log_str("request_id", order->request_id),
              log_uint("file_size", order->artifact.size_bytes), log_errno("error", error));
     artifact_close(&order->artifact);
+    answer(order);
+}
+
+/* Its file has become an entry, or goes. */
+static void store_free(struct cache *cache, struct cache_store *store)
+{
+    list_remove(&store->link);
+    cache->stores.count--;
+    cache->stores.size_bytes -= store->size_bytes;
+    cache_copy_deinit(&store->copy);
+    if (store->fd >= 0) {
+        close(store->fd);
+    }
+    free(store);
+}
+
+static void give_up(struct cache *cache, struct cache_store *store, int error)
+{
     if (store->fd >= 0) {
         (void)cache_folder_remove(&cache->folder, store->name);
     }
-    answer(order);
-    leave(cache, store);
+    refuse(cache, store->order, error);
+    store_free(cache, store);
 }
 
 /* Velox, or somebody, has written to it while it was copied. What was fetched is nobody else's, and
@@ -70,9 +82,8 @@ static bool has_changed(const struct artifact *artifact)
            status.st_mtim.tv_nsec != artifact->modified.tv_nsec;
 }
 
-static int commit(struct cache *cache, struct cache_facts *facts)
+static int commit(struct cache *cache, struct cache_store *store, struct cache_facts *facts)
 {
-    struct cache_store *store = &cache->store;
     char name[CACHE_NAME_SIZE];
     int error;
 
@@ -114,9 +125,8 @@ static void remember(struct cache *cache, const struct cache_facts *facts)
     }
 }
 
-static void finish(struct cache *cache)
+static void finish(struct cache *cache, struct cache_store *store)
 {
-    struct cache_store *store = &cache->store;
     struct cache_order *order = store->order;
     struct cache_facts facts = {
         .size_bytes = order->artifact.size_bytes,
@@ -128,13 +138,13 @@ static void finish(struct cache *cache)
     int error;
 
     memcpy(facts.key, order->key, sizeof(facts.key));
-    error = commit(cache, &facts);
+    error = commit(cache, store, &facts);
     if (error == 0) {
         remember(cache, &facts);
         error = take_copy(cache, order);
     }
     if (error != 0) {
-        give_up(cache, error);
+        give_up(cache, store, error);
         return;
     }
     cache_name_print(facts.key, name);
@@ -142,32 +152,15 @@ static void finish(struct cache *cache)
              log_str("key", name), log_uint("file_size", facts.size_bytes),
              log_uint("duration_ms", (clock_monotonic_ns() - store->began_ns) / 1000000));
     answer(order);
-    leave(cache, store);
+    store_free(cache, store);
+    cache_keep_limits(cache);
 }
 
-/* ---- one after the other --------------------------------------------------------------------- */
+/* ---- by turns -------------------------------------------------------------------------------- */
 
-static int begin(struct cache *cache, struct cache_order *order)
+/* A turn's steps: 1: there is more; 0: all is copied; -errno. */
+static int copy_on(struct cache *cache, struct cache_store *store)
 {
-    struct cache_store *store = &cache->store;
-    uint64_t size_bytes = order->artifact.size_bytes;
-
-    store->order = order;
-    store->began_ns = clock_monotonic_ns();
-    if (!cache_make_room(cache, order->key, size_bytes)) {
-        return -EFBIG;
-    }
-    store->fd = cache_folder_create(&cache->folder, store->name);
-    if (store->fd < 0) {
-        return store->fd;
-    }
-    return cache_copy_init(&store->copy, order->artifact.fd, store->fd, size_bytes);
-}
-
-/* A turn's steps. */
-static int copy_on(struct cache *cache)
-{
-    struct cache_store *store = &cache->store;
     uint64_t before = store->copy.done_bytes / SYNC_BYTES;
     int result = 1;
 
@@ -182,52 +175,74 @@ static int copy_on(struct cache *cache)
 
 static void on_task(struct task *task)
 {
-    struct cache_store *store = list_entry(task, struct cache_store, task);
-    struct cache *cache = list_entry(store, struct cache, store);
-    int result = 0;
+    struct cache_stores *stores = list_entry(task, struct cache_stores, task);
+    struct cache *cache = list_entry(stores, struct cache, stores);
+    struct cache_store *store = list_entry(stores->list.next, struct cache_store, link);
+    int result = copy_on(cache, store);
 
-    if (store->order == NULL) {
-        result = begin(cache,
-                       list_entry(list_shift(&store->waiting), struct cache_order, mail.link));
-    }
-    if (result == 0) {
-        result = copy_on(cache);
-    }
     if (result > 0) {
-        task_defer(task, cache->loop);
+        list_remove(&store->link);
+        list_append(&stores->list, &store->link);
     } else if (result == 0) {
-        finish(cache);
+        finish(cache, store);
     } else {
-        give_up(cache, result);
+        give_up(cache, store, result);
+    }
+    if (!list_is_empty(&stores->list)) {
+        task_defer(task, cache->loop);
     }
 }
 
-void cache_store_init(struct cache *cache)
+static int begin(struct cache *cache, struct cache_store *store)
 {
-    list_init(&cache->store.waiting);
-    task_init(&cache->store.task, on_task);
-    cache->store.fd = -1;
+    store->fd = cache_folder_create(&cache->folder, store->name);
+    if (store->fd < 0) {
+        return store->fd;
+    }
+    return cache_copy_init(&store->copy, store->order->artifact.fd, store->fd, store->size_bytes);
 }
 
 void cache_store_add(struct cache *cache, struct cache_order *order)
 {
-    list_append(&cache->store.waiting, &order->mail.link);
-    task_defer(&cache->store.task, cache->loop);
+    struct cache_store *store;
+    int error;
+
+    if (!cache_make_room(cache, order->key, order->artifact.size_bytes)) {
+        refuse(cache, order, -EFBIG);
+        return;
+    }
+    store = calloc(1, sizeof(*store));
+    if (store == NULL) {
+        refuse(cache, order, -ENOMEM);
+        return;
+    }
+    store->order = order;
+    store->fd = -1;
+    store->size_bytes = order->artifact.size_bytes;
+    store->began_ns = clock_monotonic_ns();
+    list_append(&cache->stores.list, &store->link);
+    cache->stores.count++;
+    cache->stores.size_bytes += store->size_bytes;
+    error = begin(cache, store);
+    if (error != 0) {
+        give_up(cache, store, error);
+        return;
+    }
+    task_defer(&cache->stores.task, cache->loop);
+}
+
+void cache_store_init(struct cache *cache)
+{
+    list_init(&cache->stores.list);
+    task_init(&cache->stores.task, on_task);
 }
 
 void cache_store_stop(struct cache *cache)
 {
-    struct cache_store *store = &cache->store;
-    struct list *link;
+    struct list *head = &cache->stores.list;
 
-    while ((link = list_shift(&store->waiting)) != NULL) {
-        struct cache_order *order = list_entry(link, struct cache_order, mail.link);
-
-        artifact_close(&order->artifact);
-        answer(order);
+    task_stop(&cache->stores.task);
+    while (!list_is_empty(head)) {
+        give_up(cache, list_entry(head->next, struct cache_store, link), -ECANCELED);
     }
-    if (store->order != NULL) {
-        give_up(cache, -ECANCELED);
-    }
-    task_stop(&store->task);
 }
