@@ -182,6 +182,38 @@ static void test_absurdly_long_headers_are_ignored(void **state)
     assert_int_equal(judge("GET", pairs, SIZE).status, 200);
 }
 
+/* A fetched file of which the source tells neither a tag nor a time is never taken for a known
+ * one. */
+static void test_nothing_is_known_of_the_file(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+        unsigned status;
+    } cases[] = {
+        { "HTTP_IF_NONE_MATCH", "\"\"", 206 },
+        { "HTTP_IF_NONE_MATCH", "", 206 },
+        { "HTTP_IF_NONE_MATCH", "*", 304 },
+        { "HTTP_IF_MODIFIED_SINCE", DATE_AFTER, 206 },
+        { "HTTP_IF_RANGE", "\"\"", 200 },
+        { "HTTP_IF_RANGE", "", 200 },
+        { "HTTP_IF_RANGE", "Thu, 01 Jan 1970 00:00:00 GMT", 200 },
+        { "HTTP_X", "", 206 },
+    };
+    struct condition_entity entity = { .lacks_time = true, .size_bytes = SIZE };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct buf headers;
+
+        buf_init(&headers, 1000);
+        append(&headers, "HTTP_RANGE", "bytes=1-2");
+        append(&headers, cases[i].name, cases[i].value);
+        assert_int_equal(condition_judge(buf_span(&headers), &entity).status, cases[i].status);
+        buf_deinit(&headers);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_other_methods_get_all),
         cmocka_unit_test(test_an_empty_file_has_no_ranges),
         cmocka_unit_test(test_absurdly_long_headers_are_ignored),
+        cmocka_unit_test(test_nothing_is_known_of_the_file),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
