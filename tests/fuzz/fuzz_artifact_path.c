@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Paths that Velox names: what is let through is absolute and has neither an empty component nor "."
- * nor "..", and is the same when it is read once more; percent-encoded, it is plain text of the same
- * length once it is decoded.
+ * Paths that Velox names: what is let through is absolute and has neither an empty component nor
+ * "." nor "..", and is the same when it is read once more; percent-encoded, it is plain text of the
+ * same length once it is decoded.
  */
 #include "sidecar/base/percent.h"
 #include "sidecar/build/artifact.h"
