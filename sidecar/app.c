@@ -332,6 +332,7 @@ static int set_up_relay(struct app *app, unsigned index)
         .policy = &app->init->config->build.policy,
         .version = PACKAGE_VERSION,
         .index = index,
+        .count = app->init->config->threads,
         .fronts = &app->fronts,
         .builder = app->builder.builder,
         .limit = &app->workers,

@@ -1,25 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop on libevent's core. It must never be shared between threads: the base has no locks.
+ * The loop: descriptors in an epoll set of its own, timers in libevent, tasks in a list. It must
+ * never be shared between threads: neither has locks.
+ *
+ * libevent 2.1 cannot watch a listener for one of several threads (EPOLLEXCLUSIVE), which works
+ * only in the set that the thread itself sleeps on; and it insists on taking a descriptor out of
+ * its set before that is closed, a system call for each connection that the kernel does not need.
  */
 #include "sidecar/io/loop.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "sidecar/base/clock.h"
 
+#define EVENTS_PER_TURN 64
+
 struct loop {
-    struct event_base *base;
+    struct event_base *timers;
+    int epoll_fd;
     struct list tasks;
     bool stopping;
     bool is_now_known; /* in this turn */
     uint64_t now_ms;
+    uint64_t due_ms; /* no timer is due earlier; UINT64_MAX: none is armed */
+    /* Of this turn. Those from event_at on are still to be told; stopped ones are NULL there. */
+    int event_at;
+    int event_count;
+    struct epoll_event events[EVENTS_PER_TURN];
 };
 
-static struct event_base *base_new(void)
+static struct event_base *timers_new(void)
 {
     struct event_config *config = event_config_new();
     struct event_base *base = NULL;
@@ -27,9 +42,7 @@ static struct event_base *base_new(void)
     if (config == NULL) {
         return NULL;
     }
-    /* Edges and EPOLLRDHUP mean epoll. The environment must not switch it off (EVENT_NOEPOLL). */
-    if (event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_EARLY_CLOSE) == 0 &&
-        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
+    if (event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0 &&
         event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0) {
         base = event_base_new_with_config(config);
     }
@@ -44,11 +57,13 @@ int loop_new(struct loop **loop)
     if (made == NULL) {
         return -ENOMEM;
     }
-    made->base = base_new();
-    if (made->base == NULL) {
-        free(made);
+    made->timers = timers_new();
+    made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (made->timers == NULL || made->epoll_fd < 0) {
+        loop_free(made);
         return -ENOMEM;
     }
+    made->due_ms = UINT64_MAX;
     list_init(&made->tasks);
     *loop = made;
     return 0;
@@ -56,7 +71,12 @@ int loop_new(struct loop **loop)
 
 void loop_free(struct loop *loop)
 {
-    event_base_free(loop->base);
+    if (loop->epoll_fd >= 0) {
+        close(loop->epoll_fd);
+    }
+    if (loop->timers != NULL) {
+        event_base_free(loop->timers);
+    }
     free(loop);
 }
 
@@ -80,18 +100,65 @@ static void run_tasks(struct loop *loop)
     }
 }
 
+static int note_first(const struct event_base *base, const struct event *event, void *arg)
+{
+    struct loop *loop = arg;
+    const struct timer *timer = event_get_callback_arg(event);
+
+    (void)base;
+    loop->due_ms = timer->due_ms;
+    return 1;
+}
+
+/*
+ * Timers are all that libevent has here, and the first that it shows is the root of its heap, the
+ * next one due (event.c:event_base_foreach_event_nolock_); test_loop.c would notice if not.
+ */
+static void run_timers(struct loop *loop)
+{
+    if (loop->due_ms > loop_now_ms(loop)) {
+        return;
+    }
+    event_base_loop(loop->timers, EVLOOP_NONBLOCK);
+    loop->due_ms = UINT64_MAX;
+    event_base_foreach_event(loop->timers, note_first, loop);
+}
+
+/* How long to wait for events, as epoll_wait wants it. */
+static int wait_ms(struct loop *loop)
+{
+    uint64_t now_ms;
+
+    if (!list_is_empty(&loop->tasks)) {
+        return 0;
+    }
+    if (loop->due_ms == UINT64_MAX) {
+        return -1;
+    }
+    now_ms = loop_now_ms(loop);
+    if (loop->due_ms <= now_ms) {
+        return 1; /* libevent goes by a coarse clock, which may be some milliseconds behind ours */
+    }
+    return loop->due_ms - now_ms < INT_MAX ? (int)(loop->due_ms - now_ms) : INT_MAX;
+}
+
+static void on_event(struct watch *watch, uint32_t events);
+
 void loop_run(struct loop *loop)
 {
     loop->stopping = false;
     while (!loop->stopping) {
-        int flags = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY;
-
-        if (!list_is_empty(&loop->tasks)) {
-            /* With NONBLOCK alone libevent would go on for as long as anything is ready. */
-            flags |= EVLOOP_NONBLOCK;
-        }
+        loop->event_count = epoll_wait(loop->epoll_fd, loop->events, EVENTS_PER_TURN,
+                                       wait_ms(loop));
         loop->is_now_known = false;
-        event_base_loop(loop->base, flags);
+        for (loop->event_at = 0; loop->event_at < loop->event_count;) {
+            const struct epoll_event *event = &loop->events[loop->event_at++];
+
+            if (event->data.ptr != NULL) {
+                on_event(event->data.ptr, event->events);
+            }
+        }
+        run_timers(loop);
         run_tasks(loop);
     }
 }
@@ -99,7 +166,6 @@ void loop_run(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
     loop->stopping = true;
-    event_base_loopbreak(loop->base);
 }
 
 uint64_t loop_now_ms(struct loop *loop)
@@ -111,45 +177,38 @@ uint64_t loop_now_ms(struct loop *loop)
     return loop->now_ms;
 }
 
-static unsigned ready_of(short what)
+static unsigned ready_of(uint32_t events)
 {
-    return ((what & EV_READ) != 0 ? WATCH_READ : 0u) | ((what & EV_WRITE) != 0 ? WATCH_WRITE : 0u) |
-           ((what & EV_CLOSED) != 0 ? WATCH_END : 0u);
-}
-
-static void on_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct watch *watch = arg;
-
-    (void)fd;
-    /* A reset comes as READ and WRITE and as nothing else (libevent 2.1, epoll.c:epoll_dispatch):
-     * whoever reads until EAGAIN learns of it, and to ask here would cost a call for every event.
-     * */
-    watch->ready |= ready_of(what);
-    watch->on_ready(watch);
-}
-
-static void on_level_event(evutil_socket_t fd, short what, void *arg)
-{
-    struct watch *watch = arg;
-
-    (void)fd;
-    watch->ready = ready_of(what);
-    watch->on_ready(watch);
-}
-
-static int add_edges(struct watch *watch)
-{
-    short events = EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
-
-    if (watch->awaits_write) {
-        events |= EV_WRITE;
+    /* A reset comes as READ and WRITE and as nothing else: whoever reads until EAGAIN learns of
+     * it, and to ask here would cost a call for every event. */
+    if ((events & EPOLLERR) != 0 || ((events & EPOLLHUP) != 0 && (events & EPOLLRDHUP) == 0)) {
+        return WATCH_READ | WATCH_WRITE;
     }
-    if (event_assign(&watch->event, watch->loop->base, watch->fd, events, on_event, watch) != 0 ||
-        event_add(&watch->event, NULL) != 0) {
-        return -ENOMEM;
+    return ((events & EPOLLIN) != 0 ? WATCH_READ : 0u) |
+           ((events & EPOLLOUT) != 0 ? WATCH_WRITE : 0u) |
+           ((events & EPOLLRDHUP) != 0 ? WATCH_END : 0u);
+}
+
+static void on_event(struct watch *watch, uint32_t events)
+{
+    unsigned ready = ready_of(events) & watch->wanted;
+
+    watch->ready = watch->is_level ? ready : watch->ready | ready;
+    if (ready != 0) {
+        watch->on_ready(watch);
     }
-    return 0;
+}
+
+static int control(struct watch *watch, int operation, uint32_t flags)
+{
+    struct epoll_event event = {
+        .events = flags | ((watch->wanted & WATCH_READ) != 0 ? EPOLLIN : 0u) |
+                  ((watch->wanted & WATCH_WRITE) != 0 ? EPOLLOUT : 0u) |
+                  ((watch->wanted & WATCH_END) != 0 ? EPOLLRDHUP : 0u),
+        .data.ptr = watch,
+    };
+
+    return epoll_ctl(watch->loop->epoll_fd, operation, watch->fd, &event) == 0 ? 0 : -ENOMEM;
 }
 
 int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
@@ -159,8 +218,10 @@ int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
     watch->fd = fd;
     watch->ready = ready;
     watch->on_ready = on_ready;
+    watch->is_level = false;
     watch->awaits_write = (ready & WATCH_WRITE) == 0;
-    if (add_edges(watch) != 0) {
+    watch->wanted = WATCH_READ | WATCH_END | (watch->awaits_write ? WATCH_WRITE : 0u);
+    if (control(watch, EPOLL_CTL_ADD, EPOLLET) != 0) {
         watch->loop = NULL;
         return -ENOMEM;
     }
@@ -173,35 +234,55 @@ void watch_await_write(struct watch *watch)
         return; /* watch_start will see that there is no room */
     }
     watch->awaits_write = true;
-    event_del(&watch->event);
-    if (add_edges(watch) != 0) {
+    watch->wanted |= WATCH_WRITE;
+    if (control(watch, EPOLL_CTL_MOD, EPOLLET) != 0) {
         /* The owner finds out by himself when he tries again. */
         watch->ready |= WATCH_READ | WATCH_WRITE | WATCH_END;
     }
 }
 
-int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned wanted,
-                      void (*on_ready)(struct watch *watch))
+static int start_level(struct watch *watch, struct loop *loop, int fd, uint32_t flags,
+                       void (*on_ready)(struct watch *watch))
 {
-    short events = EV_PERSIST;
-
-    if ((wanted & WATCH_READ) != 0) {
-        events |= EV_READ;
-    }
-    if ((wanted & WATCH_WRITE) != 0) {
-        events |= EV_WRITE;
-    }
     watch->loop = loop;
     watch->fd = fd;
     watch->ready = 0;
     watch->on_ready = on_ready;
+    watch->is_level = true;
     watch->awaits_write = true;
-    if (event_assign(&watch->event, loop->base, fd, events, on_level_event, watch) != 0 ||
-        event_add(&watch->event, NULL) != 0) {
+    if (control(watch, EPOLL_CTL_ADD, flags) != 0) {
         watch->loop = NULL;
         return -ENOMEM;
     }
     return 0;
+}
+
+int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned wanted,
+                      void (*on_ready)(struct watch *watch))
+{
+    watch->wanted = wanted;
+    return start_level(watch, loop, fd, 0, on_ready);
+}
+
+int watch_start_shared(struct watch *watch, struct loop *loop, int fd,
+                       void (*on_ready)(struct watch *watch))
+{
+    watch->wanted = WATCH_READ;
+    return start_level(watch, loop, fd, EPOLLEXCLUSIVE, on_ready);
+}
+
+/* What this turn still had to tell of it is not told. */
+static void forget(struct watch *watch)
+{
+    struct loop *loop = watch->loop;
+
+    for (int i = loop->event_at; i < loop->event_count; i++) {
+        if (loop->events[i].data.ptr == watch) {
+            loop->events[i].data.ptr = NULL;
+        }
+    }
+    watch->loop = NULL;
+    watch->ready = 0;
 }
 
 void watch_stop(struct watch *watch)
@@ -209,15 +290,15 @@ void watch_stop(struct watch *watch)
     if (watch->loop == NULL) {
         return;
     }
-    event_del(&watch->event);
-    watch->loop = NULL;
-    watch->ready = 0;
+    (void)control(watch, EPOLL_CTL_DEL, 0);
+    forget(watch);
 }
 
 void watch_close(struct watch *watch)
 {
-    /* In this order: once it is closed, the number may be another thread's. */
-    watch_stop(watch);
+    if (watch->loop != NULL) {
+        forget(watch); /* out of the set it goes by the close */
+    }
     close(watch->fd);
     watch->fd = -1;
 }
@@ -247,7 +328,7 @@ void timer_init(struct timer *timer, struct loop *loop, void (*on_due)(struct ti
     memset(timer, 0, sizeof(*timer));
     timer->loop = loop;
     timer->on_due = on_due;
-    event_assign(&timer->event, loop->base, -1, 0, on_timeout, timer);
+    event_assign(&timer->event, loop->timers, -1, 0, on_timeout, timer);
 }
 
 int timer_start(struct timer *timer, uint64_t delay_ms)
@@ -262,6 +343,9 @@ int timer_start(struct timer *timer, uint64_t delay_ms)
     }
     timer->due_ms = loop_now_ms(timer->loop) + delay_ms;
     timer->armed = true;
+    if (timer->due_ms < timer->loop->due_ms) {
+        timer->loop->due_ms = timer->due_ms;
+    }
     return 0;
 }
 

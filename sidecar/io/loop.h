@@ -3,7 +3,7 @@
 #define SIDECAR_IO_LOOP_H
 
 /*
- * One event loop a thread: descriptors, timers and deferred work, on libevent's core. Nothing here
+ * One event loop a thread: descriptors, timers and deferred work. Nothing here
  * may be called from another thread; threads talk through mailboxes (sidecar/io/mailbox.h).
  *
  * Readiness is edge-triggered and collected: a watch is registered once (and once more when its
@@ -54,7 +54,7 @@ struct watch {
     void (*on_ready)(struct watch *watch);
     unsigned wanted;   /* private to the implementation, as is all below */
     bool awaits_write; /* registered for writing; most connections never need it */
-    struct event event;
+    bool is_level;
     struct list link;
 };
 
@@ -72,10 +72,18 @@ int watch_start(struct watch *watch, struct loop *loop, int fd, unsigned ready,
  */
 int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned wanted,
                       void (*on_ready)(struct watch *watch));
+/*
+ * watch_start_level for reading from a descriptor that other loops watch, too, a listener: of those
+ * that sleep only one is woken, always the one that has watched for longest. To stop and start
+ * again is to go to the end of that line.
+ */
+int watch_start_shared(struct watch *watch, struct loop *loop, int fd,
+                       void (*on_ready)(struct watch *watch));
 /* Does nothing on a stopped watch. Must come before the descriptor is closed. */
 void watch_stop(struct watch *watch);
 bool watch_is_started(const struct watch *watch);
-/* Stops the watch, started or not, and closes its descriptor. */
+/* Stops the watch, started or not, and closes its descriptor, of which there must be no duplicate.
+ */
 void watch_close(struct watch *watch);
 
 /* For watch_clear: from now on the loop tells of room to write, too. */

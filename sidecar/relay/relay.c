@@ -14,11 +14,15 @@
 
 #include "sidecar/relay/exchange.h"
 
-/* Connections taken from one listener in one turn: some, so that under load a turn pays; few, so
- * that the threads share them evenly. */
+/* The most connections taken from one listener in one turn: some, so that under load a turn pays;
+ * few, so that the threads share them evenly. */
 #define ACCEPTS_PER_TURN 8
 /* How long accepting rests when the system has no descriptor or memory for another connection. */
 #define ACCEPT_PAUSE_MS 100
+/* After so many connections a thread lets the others go first. */
+#define ACCEPTS_IN_LINE 16
+/* By which the relay itself waits for a place among the fronts; tickets begin at 1. */
+#define DOOR_NUMBER 0
 /* How long a connection without a request is kept when we are told to drain: the request of one
  * that has just been opened, or reused, is on its way. */
 #define IDLE_GRACE_MS 200
@@ -75,12 +79,19 @@ static void stop_accepting(struct relay *relay)
     relay->is_accepting = false;
 }
 
+static void leave_door(struct relay *relay)
+{
+    if (relay->door != NULL) {
+        limit_leave(relay->fronts, relay->door);
+        relay->door = NULL;
+    }
+}
+
 static int start_accepting(struct relay *relay)
 {
     for (size_t i = 0; i < relay->listener_count; i++) {
         struct relay_listener *listener = &relay->listeners[i];
-        int error = watch_start_level(&listener->watch, relay->loop, listener->fd, WATCH_READ,
-                                      on_listener);
+        int error = watch_start_shared(&listener->watch, relay->loop, listener->fd, on_listener);
 
         if (error != 0) {
             stop_accepting(relay);
@@ -88,12 +99,10 @@ static int start_accepting(struct relay *relay)
         }
     }
     relay->is_accepting = true;
-    relay->is_full = false;
     timer_stop(&relay->accept_pause);
     return 0;
 }
 
-/* Until a connection closes here or, places being shared by all relays, the timer comes. */
 static void rest_accepting(struct relay *relay)
 {
     stop_accepting(relay);
@@ -107,6 +116,18 @@ static void pause_accepting(struct relay *relay, int error)
     log_error(relay->log, "cannot accept connections, trying again shortly",
               log_errno("error", error), log_uint("connections", relay->exchange_count));
     rest_accepting(relay);
+}
+
+/* All places are taken: the others wait in the backlog, and we for a place, wherever it becomes
+ * free. */
+static void await_place(struct relay *relay)
+{
+    stop_accepting(relay);
+    if (relay->door == NULL &&
+        limit_wait(relay->fronts, &relay->turns, DOOR_NUMBER, &relay->door) != 0) {
+        relay->door = NULL;
+        rest_accepting(relay);
+    }
 }
 
 static void on_accept_pause(struct timer *timer)
@@ -135,8 +156,8 @@ static bool on_accept_error(struct relay *relay, int error)
     }
 }
 
-/* False: nothing (more) can be accepted now. */
-static bool accept_one(struct relay_listener *listener)
+/* With a place taken. False: nothing (more) can be accepted now. */
+static bool accept_placed(struct relay_listener *listener)
 {
     struct relay *relay = listener->relay;
     struct sockaddr_storage peer;
@@ -144,12 +165,6 @@ static bool accept_one(struct relay_listener *listener)
     struct sockaddr *wanted = listener->is_unix ? NULL : (struct sockaddr *)&peer;
     int fd;
 
-    if (!limit_take(relay->fronts)) {
-        /* The others wait in the backlog. A place may become free in another thread, too. */
-        relay->is_full = true; /* first: where no rest is possible it is taken back */
-        rest_accepting(relay);
-        return false;
-    }
     fd = accept4(listener->fd, wanted, wanted == NULL ? NULL : &length,
                  SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
@@ -175,12 +190,52 @@ static bool accept_one(struct relay_listener *listener)
     return true;
 }
 
+static bool accept_one(struct relay_listener *listener)
+{
+    if (!limit_take(listener->relay->fronts)) {
+        await_place(listener->relay);
+        return false;
+    }
+    return accept_placed(listener);
+}
+
+/*
+ * The kernel wakes the same thread again and again, the first of those that sleep. So who has more
+ * than his share of the connections goes to the end of the line, and anybody does now and then.
+ */
+static bool gives_way(struct relay *relay)
+{
+    unsigned count = relay->relay_count;
+    size_t own = relay->exchange_count;
+
+    return own * count > atomic_load_explicit(&relay->fronts->taken, memory_order_relaxed) +
+                             count * (1 + own / 8) ||
+           ++relay->accept_count % ACCEPTS_IN_LINE == 0;
+}
+
+/* Where little goes on, a second connection is rarely there, and asking for it wasted. */
+static size_t accepts_in_turn(const struct relay *relay)
+{
+    size_t likely = 1 + relay->exchange_count / 4;
+
+    return likely < ACCEPTS_PER_TURN ? likely : ACCEPTS_PER_TURN;
+}
+
 static void on_listener(struct watch *watch)
 {
     struct relay_listener *listener = list_entry(watch, struct relay_listener, watch);
+    struct relay *relay = listener->relay;
+    size_t accepts = accepts_in_turn(relay);
 
-    for (unsigned i = 0; i < ACCEPTS_PER_TURN && listener->relay->is_accepting; i++) {
+    for (size_t i = 0; i < accepts && relay->is_accepting; i++) {
         if (!accept_one(listener)) {
+            return;
+        }
+        if (relay->relay_count > 1 && relay->is_accepting && gives_way(relay)) {
+            watch_stop(watch);
+            if (watch_start_shared(watch, relay->loop, listener->fd, on_listener) != 0) {
+                pause_accepting(relay, ENOMEM);
+            }
             return;
         }
     }
@@ -201,10 +256,6 @@ static void on_reap(struct task *task)
 
     while ((link = list_shift(&relay->closed)) != NULL) {
         exchange_free(list_entry(link, struct exchange, link));
-    }
-    if (!relay->is_draining && relay->is_full && !relay->is_accepting &&
-        start_accepting(relay) != 0) {
-        pause_accepting(relay, ENOMEM);
     }
     tell_if_drained(relay);
 }
@@ -234,6 +285,7 @@ static void close_doors(struct relay *relay)
     for (size_t i = 0; i < relay->listener_count; i++) {
         while (relay->is_accepting && accept_one(&relay->listeners[i])) {}
     }
+    leave_door(relay);
     stop_accepting(relay);
     close_listeners(relay);
 }
@@ -287,14 +339,35 @@ static void on_result(struct relay *relay, struct build_result *result)
     }
 }
 
+/* A place among the fronts is free and taken for us. */
+static void on_place(struct relay *relay)
+{
+    bool is_used = false;
+
+    relay->door = NULL;
+    if (relay->is_draining || start_accepting(relay) != 0) {
+        limit_release(relay->fronts);
+        if (!relay->is_draining) {
+            pause_accepting(relay, ENOMEM);
+        }
+        return;
+    }
+    for (size_t i = 0; i < relay->listener_count && !is_used && relay->is_accepting; i++) {
+        is_used = i == 0 ? accept_placed(&relay->listeners[i]) : accept_one(&relay->listeners[i]);
+    }
+}
+
 static void on_turn(struct mailbox *mailbox, struct mail *mail)
 {
     struct relay *relay = list_entry(mailbox, struct relay, turns);
     struct limit_waiter *waiter = list_entry(mail, struct limit_waiter, mail);
-    struct request *request = find_request(relay, waiter->number);
+    uint64_t number = waiter->number;
+    struct request *request = find_request(relay, number);
 
     free(waiter);
-    if (request != NULL) {
+    if (number == DOOR_NUMBER) {
+        on_place(relay);
+    } else if (request != NULL) {
         exchange_on_turn(request->exchange);
     } else {
         limit_release(relay->limit); /* who waited has left meanwhile */
@@ -378,6 +451,7 @@ static void set_up(struct relay *relay, const struct relay_init *init)
     relay->log = init->log;
     relay->stats = init->stats;
     relay->fronts = init->fronts;
+    relay->relay_count = init->count > 0 ? init->count : 1;
     relay->on_closed = init->on_closed;
     relay->on_drained = init->on_drained;
     relay->owner = init->owner;
@@ -459,6 +533,7 @@ void relay_free(struct relay *relay)
 
     relay->is_draining = true;
     relay->drained_told = true;
+    leave_door(relay);
     stop_accepting(relay);
     close_listeners(relay);
     for_all(relay, exchange_close);

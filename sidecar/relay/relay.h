@@ -46,6 +46,7 @@ struct relay_init {
     const struct policy_options *policy; /* NULL: everything may be built */
     const char *version;                 /* what PHP sees as VELOX_SIDECAR */
     unsigned index;                      /* of this relay among all, for ticket numbers */
+    unsigned count;                      /* of all; 0: one */
     struct limit *fronts;                /* connections from web servers at once, over all relays */
     struct limit *limit;                 /* of connections to PHP-FPM; NULL: none */
     struct builder *builder;             /* may be NULL where nothing is intercepted */
@@ -81,6 +82,9 @@ struct relay {
     struct relay_listener *listeners;
     size_t listener_count;
     struct limit *fronts;
+    struct limit_waiter *door; /* waits for a place among the fronts; NULL: need not */
+    unsigned relay_count;
+    unsigned accept_count;
     size_t exchange_count;
     struct list exchanges;
     struct list closed;    /* exchanges to be freed at the end of the turn */
@@ -92,7 +96,6 @@ struct relay {
     struct task reap;
     struct timer accept_pause;
     bool is_accepting;
-    bool is_full; /* accepting rests because the limit of fronts is reached */
     struct timer idle_grace;
     bool is_draining;
     bool closes_idle; /* connections without a request: a moment after the order to drain */

@@ -241,6 +241,13 @@ int watch_start_level(struct watch *watch, struct loop *loop, int fd, unsigned w
                      on_ready);
 }
 
+/* One loop at a time runs here, so that nobody need be woken in place of another. */
+int watch_start_shared(struct watch *watch, struct loop *loop, int fd,
+                       void (*on_ready)(struct watch *watch))
+{
+    return watch_start_level(watch, loop, fd, WATCH_READ, on_ready);
+}
+
 /* Everything is registered from the begin. */
 void watch_await_write(struct watch *watch)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The loop on libevent: what is told, when, in which order, and that nothing is told after a
+/* The loop: what is told, when, in which order, and that nothing is told after a
  * stop. */
 
 #include <setjmp.h>
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sidecar/base/clock.h"
@@ -440,7 +441,8 @@ static void act_stop_other_watch(struct actor *actor)
 }
 
 /* Both ends of the pair are ready in the same turn; whichever comes first silences the other. */
-static void check_stop_of_other(struct scene *scene, bool by_level)
+static void check_stop_of_other(struct scene *scene, bool by_level,
+                                void (*act)(struct actor *actor))
 {
     struct actor *actors[] = { &scene->a, &scene->b };
 
@@ -451,7 +453,7 @@ static void check_stop_of_other(struct scene *scene, bool by_level)
     for (size_t i = 0; i < 2; i++) {
         struct watch *watch = &actors[i]->watch;
 
-        actors[i]->act = act_stop_other_watch;
+        actors[i]->act = act;
         assert_int_equal(by_level ? watch_start_level(watch, scene->loop, scene->pair[i],
                                                       WATCH_READ | WATCH_WRITE, on_ready)
                                   : watch_start(watch, scene->loop, scene->pair[i], 0, on_ready),
@@ -463,10 +465,32 @@ static void check_stop_of_other(struct scene *scene, bool by_level)
 
 static void test_watch_stopped_by_another_is_silent(void **state)
 {
-    check_stop_of_other(*state, false);
+    check_stop_of_other(*state, false, act_stop_other_watch);
     tear_down(state);
     set_up(state);
-    check_stop_of_other(*state, true);
+    check_stop_of_other(*state, true, act_stop_other_watch);
+}
+
+static void act_close_other_watch(struct actor *actor)
+{
+    watch_close(&actor->other->watch);
+}
+
+/* The number is free by then, and the next connection takes it; what was to be told of the old one
+ * is told to nobody. */
+static void test_watch_closed_by_another_is_silent(void **state)
+{
+    struct scene *scene = *state;
+    struct actor *closed;
+
+    check_stop_of_other(scene, false, act_close_other_watch);
+    closed = scene->a.calls == 0 ? &scene->a : &scene->b;
+    assert_false(watch_is_started(&closed->watch));
+    assert_int_equal(closed->watch.fd, -1);
+    /* For the tear-down to close. */
+    assert_int_equal(open("/dev/null", O_RDONLY | O_CLOEXEC), scene->pair[closed == &scene->b]);
+    run_quiet(scene);
+    assert_int_equal(closed->calls, 0);
 }
 
 static void act_stop_self(struct actor *actor)
@@ -544,6 +568,66 @@ static void test_timers_fire_in_the_order_of_their_time(void **state)
     assert_false(scene->a.timer.armed);
     /* libevent takes the kernel's coarse clock, so a timer may be early by one of its ticks. */
     assert_true(clock_monotonic_ns() - begin_ns >= 20 * 1000000u);
+}
+
+#define MANY_TIMERS 200
+
+static void act_stop_after_many(struct actor *actor)
+{
+    struct scene *scene = actor->scene;
+
+    /* Not before its time, nor long after it: the loop knows at each moment which is the next. */
+    assert_in_range(loop_now_ms(scene->loop) - actor->timer.due_ms, 0, 500);
+    if (++scene->a.calls == MANY_TIMERS) {
+        loop_stop(scene->loop);
+    }
+}
+
+/* Armed in any order, and every third stopped again, or put off once. */
+static void test_many_timers_fire_at_their_time(void **state)
+{
+    struct scene *scene = *state;
+    struct actor *actors = calloc(MANY_TIMERS, sizeof(*actors));
+    uint64_t begin_ms = loop_now_ms(scene->loop);
+
+    assert_non_null(actors);
+    for (unsigned i = 0; i < MANY_TIMERS; i++) {
+        actor_init(&actors[i], scene, 'm');
+        actors[i].act = act_stop_after_many;
+        assert_int_equal(timer_start(&actors[i].timer, i * 7919 % MANY_TIMERS), 0);
+    }
+    for (unsigned i = 0; i < MANY_TIMERS; i += 3) {
+        timer_stop(&actors[i].timer);
+        assert_int_equal(timer_start(&actors[i].timer, i * 104729 % MANY_TIMERS), 0);
+    }
+    run(scene);
+    assert_true(clock_monotonic_ns() / 1000000 - begin_ms >= MANY_TIMERS - 10);
+    for (unsigned i = 0; i < MANY_TIMERS; i++) {
+        assert_int_equal(actors[i].calls, 1);
+        timer_stop(&actors[i].timer);
+    }
+    free(actors);
+}
+
+/* A timer that is put off wakes nobody at its old time. */
+static void test_timer_put_off_does_not_keep_the_loop_awake(void **state)
+{
+    struct scene *scene = *state;
+    uint64_t begin_ns;
+    struct timespec cpu[2];
+
+    assert_int_equal(timer_start(&scene->a.timer, 1), 0);
+    assert_int_equal(timer_start(&scene->a.timer, 600000), 0);
+    scene->b.act = act_stop_loop;
+    assert_int_equal(timer_start(&scene->b.timer, 100), 0);
+    begin_ns = clock_monotonic_ns();
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu[0]);
+    run(scene);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu[1]);
+    assert_true(clock_monotonic_ns() - begin_ns >= 90 * 1000000u);
+    assert_true((cpu[1].tv_sec - cpu[0].tv_sec) * 1000000000 + cpu[1].tv_nsec - cpu[0].tv_nsec <
+                50 * 1000000);
+    assert_string_equal(scene->story, "b");
 }
 
 static void test_timer_fires_once(void **state)
@@ -837,10 +921,13 @@ int main(void)
         TEST(test_level_tells_only_what_is_possible),
         TEST(test_level_tells_the_end_as_readable),
         TEST(test_watch_stopped_by_another_is_silent),
+        TEST(test_watch_closed_by_another_is_silent),
         TEST(test_watch_stopped_by_itself_is_silent),
         TEST(test_watch_of_a_reused_descriptor),
         TEST(test_watch_may_be_started_again_from_its_callback),
         TEST(test_timers_fire_in_the_order_of_their_time),
+        TEST(test_many_timers_fire_at_their_time),
+        TEST(test_timer_put_off_does_not_keep_the_loop_awake),
         TEST(test_timer_fires_once),
         TEST(test_timer_armed_again_has_only_its_last_time),
         TEST(test_timer_may_be_armed_again_from_its_callback),
