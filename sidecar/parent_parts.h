@@ -31,6 +31,7 @@ struct parent {
     bool is_changing;
     uint64_t tell_by_ms; /* a change is told when the old child has closed, or then; 0: none */
     enum parent_wish wish;
+    bool is_renewal;        /* the change to be told is no reload */
     uint64_t renewed_at_ms; /* when a child was last replaced since it was outdated; 0: never */
     bool is_wait_told;      /* that the wish waits for old children */
     struct log log;         /* the parent's own lines, through a pipe like a child's */

@@ -83,6 +83,8 @@ void parent_relieve(struct parent *parent)
 
     if (old != NULL) {
         parent_end_child(parent, old, APP_DRAIN);
+        parent->is_renewal = true;
+        parent->tell_by_ms = parent_now_ms() + CLOSE_WAIT_MS;
     }
 }
 
@@ -131,6 +133,7 @@ void parent_finish_change(struct parent *parent)
     parent->restart_at_ms = 0;
     log_init(&parent->log, parent->log_fd, parent->current.config->log_level,
              parent->current.config->log_format);
+    parent->is_renewal = false;
     parent->tell_by_ms = parent_now_ms() + (old == NULL ? 0 : CLOSE_WAIT_MS);
 }
 
@@ -139,6 +142,11 @@ void parent_tell_change(struct parent *parent)
     const struct child *child = parent_find(parent, CHILD_SERVING);
 
     parent->tell_by_ms = 0;
+    if (parent->is_renewal) {
+        log_info(&parent->log, "child replaced, with a sandbox for the files of now",
+                 log_int("pid", child == NULL ? 0 : child->pid));
+        return;
+    }
     log_info(&parent->log, "configuration reloaded",
              log_int("pid", child == NULL ? 0 : child->pid));
     tell_reloaded(parent, false);

@@ -182,7 +182,7 @@ def test_a_new_child_is_asked_for_where_the_sandbox_is_outdated(inside):
     shutil.rmtree(stack.root)
     paths = [write_built(folder) for folder in (stack.root, f"{stack.folder}/later")]
     stack.sidecar.wait_log("the sandbox does not know what is at a path now: time for a new child", pid=old)
-    wait_until(lambda: len(stack.sidecar.log("ready")) == 2, "the next child")
+    assert stack.sidecar.wait_log("child replaced, with a sandbox for the files of now")["pid"] != old
     for path in paths:
         assert stack.build(json.dumps({"path": path})).body == b"built"
     # Who was waiting gets an answer of the old one, which then ends.
