@@ -242,7 +242,7 @@ static void on_control(struct watch *watch)
     if (order == APP_STOP) {
         log_info(&app->log, "stopping at once", log_int("pid", getpid()));
         loop_stop(app->loop);
-    } else if (!app->is_draining) {
+    } else if (order == APP_DRAIN && !app->is_draining) {
         start_drain(app);
     }
 }

@@ -9,6 +9,11 @@
 
 #include "sidecar/config.h"
 
+/*
+ * What parent and child tell each other. After an upgrade they are of different versions, so what
+ * is said once stays: new words may come, and those that are not known are passed over.
+ */
+
 /* The parent's orders, a byte each: finish what has been received and end; end at once. */
 #define APP_DRAIN 'D'
 #define APP_STOP 'S'

@@ -5,6 +5,7 @@
  */
 #include "sidecar/upgrade.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,8 +20,18 @@
 
 #define VARIABLE "VELOX_SIDECAR_STATE"
 #define TITLE "velox-sidecar-state 1"
+/* From Linux 6.3 on; where vm.memfd_noexec asks for it, nothing else is given. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
 /* What a program that is tried may say. */
 #define OUTPUT_MAX ((size_t)64 * 1024)
+
+/* In the state, where numbers could mean something else to another version. */
+static const char *const role_names[] = { "starting", "serving", "closing", "draining" };
+static_assert(CHILD_STARTING == 0 && CHILD_SERVING == 1 && CHILD_CLOSING == 2 &&
+                  CHILD_DRAINING == 3,
+              "names of roles");
 
 /* ---- our name -------------------------------------------------------------------------------- */
 
@@ -72,17 +83,24 @@ static void print_state(const struct upgrade_state *state, FILE *file)
         const struct child *child = &state->children[i];
 
         if (child->pid > 0) {
-            fprintf(file, "child %ld %d %d %d %" PRIu64 " %" PRIu64 "\n", (long)child->pid,
-                    child->log.fd, child->control_fd, (int)child->role, child->draining_since_ms,
-                    child->deadline_ms);
+            fprintf(file, "child %ld %d %d %s %" PRIu64 " %" PRIu64 "\n", (long)child->pid,
+                    child->log.fd, child->control_fd, role_names[child->role],
+                    child->draining_since_ms, child->deadline_ms);
         }
     }
+}
+
+static int make_file(void)
+{
+    int fd = memfd_create("velox-sidecar-state", MFD_NOEXEC_SEAL);
+
+    return fd < 0 && errno == EINVAL ? memfd_create("velox-sidecar-state", 0) : fd;
 }
 
 /* A memory file that survives an exec. The descriptor or -errno. */
 static int write_state(const struct upgrade_state *state)
 {
-    int fd = memfd_create("velox-sidecar-state", 0);
+    int fd = make_file();
     int copy = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
     FILE *file = copy < 0 ? NULL : fdopen(copy, "w");
     int error;
@@ -260,20 +278,30 @@ static int read_listener(const char *line, struct upgrade_state *state)
     return listeners_add(&state->listeners, &listener);
 }
 
+static bool read_role(const char *name, enum child_role *role)
+{
+    for (size_t i = 0; i < sizeof(role_names) / sizeof(role_names[0]); i++) {
+        if (strcmp(name, role_names[i]) == 0) {
+            *role = (enum child_role)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static int read_child(const char *line, struct upgrade_state *state)
 {
     struct child child = { .pid = 0 };
+    char role[16];
     long pid;
     int log_fd;
-    int role;
 
-    if (sscanf(line, "child %ld %d %d %d %" SCNu64 " %" SCNu64, &pid, &log_fd, &child.control_fd,
-               &role, &child.draining_since_ms, &child.deadline_ms) != 6 ||
-        pid <= 0 || role < CHILD_STARTING || role > CHILD_DRAINING) {
+    if (sscanf(line, "child %ld %d %d %15s %" SCNu64 " %" SCNu64, &pid, &log_fd, &child.control_fd,
+               role, &child.draining_since_ms, &child.deadline_ms) != 6 ||
+        pid <= 0 || !read_role(role, &child.role)) {
         return -EPROTO;
     }
     child.pid = (pid_t)pid;
-    child.role = (enum child_role)role;
     log_pipe_adopt(&child.log, log_fd);
     for (size_t i = 0; i < state->max_children; i++) {
         if (state->children[i].pid == 0) {

@@ -11,7 +11,7 @@ import time
 import pytest
 
 import peers
-from conftest import find_program, make_folder, not_in_a_wrapper, processes_of_session, wait_until
+from conftest import descriptors_of, find_program, make_folder, not_in_a_wrapper, processes_of_session, wait_until
 
 OLD, NEW = b"\x000.1.0\x00", b"\x009.9.9\x00"
 
@@ -85,7 +85,7 @@ def test_no_descriptor_is_left_behind(start_copy):
 
     def descriptors():
         pids = (stack.sidecar.process.pid, stack.sidecar.child())
-        return [len(os.listdir(f"/proc/{pid}/fd")) for pid in pids]
+        return [len(descriptors_of(pid)) for pid in pids]
     upgrade(stack)
     before = descriptors()
     for _ in range(3):
