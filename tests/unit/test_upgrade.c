@@ -58,20 +58,35 @@ static void tear_down(struct holder *holder)
     assert_int_equal(rmdir(holder->folder), 0);
 }
 
-static void add_listener(struct holder *holder, const char *text, bool is_scgi)
+static bool add_listener(struct holder *holder, const char *text, bool is_scgi)
 {
     struct listener listener = { .is_scgi = is_scgi, .is_activated = is_scgi };
     struct stat file = { .st_dev = 0 };
 
     assert_int_equal(sock_address_parse(text, &listener.address), 0);
     listener.fd = sock_listen(&listener.address, 1);
-    assert_true(listener.fd >= 0);
+    if (listener.fd < 0) {
+        return false;
+    }
     if (sock_address_is_unix(&listener.address)) {
         assert_int_equal(lstat(holder->path, &file), 0);
     }
     listener.device = file.st_dev;
     listener.inode = file.st_ino;
     assert_int_equal(listeners_add(&holder->state.listeners, &listener), 0);
+    return true;
+}
+
+/* On the first port from there on that nobody else uses now. */
+static void add_tcp_listener(struct holder *holder)
+{
+    unsigned port = 20000 + (unsigned)getpid() % 10000;
+    char text[32];
+
+    do {
+        snprintf(text, sizeof(text), "127.0.0.1:%u", port++);
+        assert_true(port < 32000);
+    } while (!add_listener(holder, text, true));
 }
 
 static void add_child(struct holder *holder, size_t place, enum child_role role)
@@ -135,8 +150,8 @@ static void all_that_is_written_is_read(void **state)
     (void)state;
     set_up(&holder);
     snprintf(text, sizeof(text), "unix:%s", holder.path);
-    add_listener(&holder, text, false);
-    add_listener(&holder, "127.0.0.1:45999", true);
+    assert_true(add_listener(&holder, text, false));
+    add_tcp_listener(&holder);
     add_child(&holder, 1, CHILD_SERVING);
     add_child(&holder, 3, CHILD_DRAINING);
     snprintf(holder.state.version, sizeof(holder.state.version), "1.2.3");
