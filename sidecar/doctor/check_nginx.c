@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "sidecar/doctor/check_accel.h"
 #include "sidecar/doctor/nginx_dump.h"
 
 #define SUBJECT_SIZE 512
@@ -369,5 +370,6 @@ void check_nginx(struct report *report, const struct config *config, struct span
                     config->listen.fastcgi_count > 0 ? config->listen.fastcgi[0].text
                                                      : "unix:/run/velox-sidecar/fastcgi.sock");
     }
+    check_accel(report, config, check.first);
     nginx_dump_free(dump);
 }

@@ -2,6 +2,7 @@
 """velox-sidecar doctor: one line a finding, and what to do; exit 1 where one is FAIL."""
 
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 import peers
-from conftest import ini_text, sidecar_command
+from conftest import TOP, ini_text, sidecar_command
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 PHP_ANSWER = peers.record(peers.GET_VALUES_RESULT, 0, peers.pair("FCGI_MAX_CONNS", "5"))
@@ -248,6 +249,31 @@ def test_nginx_passes_to_somebody_else(doctor):
     lines = doctor.run(nginx=nginx_dump(doctor, "fastcgi_pass unix:/run/php/php-fpm.sock;"))
     line = doctor.find(lines, "nginx")
     assert line[0] == "warn" and f"fastcgi_pass unix:{doctor.folder}/front.sock" in line[1]
+
+
+@pytest.mark.parametrize("change, finding, told", [
+    (lambda text: text, "ok", "sends what lies below"),
+    (lambda text: text.replace("internal;", ""), "FAIL", "add internal;"),
+    (lambda text: text.replace("alias ", "alias /srv"), "FAIL", "set alias "),
+    (lambda text: re.sub(" alias ([^;]*)/;", r" alias \1;", text), "FAIL", "set alias "),
+    (lambda text: text.replace("alias ", "root "), "FAIL", "set alias "),
+    (lambda text: re.sub("disable_symlinks [^;]*;", "", text), "warn", "disable_symlinks on from="),
+    (lambda text: text.replace("location /velox", "location ^~ /velox"), "ok", "sends what lies below"),
+    (lambda text: text.replace("/velox-artifacts/", "/other/"), "FAIL", "there is no location /velox-artifacts/"),
+])
+def test_nginx_location_of_the_files(doctor, change, finding, told):
+    doctor.sections["artifact"]["delivery"] = "x-accel-redirect"
+    with open(os.path.join(TOP, "config", "nginx-accel.conf")) as sample:
+        location = sample.read().replace("/tmp/;", f"{doctor.folder}/root/;")
+    pass_line = f"{GOOD} fastcgi_pass unix:{doctor.folder}/front.sock;"
+    lines = doctor.run(nginx=nginx_dump(doctor, pass_line, change(location)))
+    assert [line for line in lines if line[0] == finding and told in line[1]
+            and line[1].startswith("nginx: " if "no location" in told else "location /velox-artifacts/ (/etc/nginx/")], lines
+
+
+def test_without_x_accel_redirect_nothing_is_said_of_its_location(doctor):
+    lines = doctor.run(nginx=nginx_dump(doctor, "", "location /velox-artifacts/ { alias /; }"))
+    assert not any("velox-artifacts" in rest for _, rest in lines)
 
 
 @pytest.mark.parametrize("ours, theirs, is_found", [
