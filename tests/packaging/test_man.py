@@ -106,6 +106,19 @@ def test_every_signal_error_and_exit_code():
         assert re.search(rf"^\.It {code}$", page, re.M), code
 
 
+def test_every_log_line_that_is_named_exists():
+    sources = ""
+    for folder, _, names in os.walk(f"{TOP}/sidecar"):
+        for name in names:
+            with open(os.path.join(folder, name)) as file:
+                sources += file.read()
+    section = page_text("velox-sidecar.8").split(".Sh LOG\n")[1].split("\n.Sh ")[0]
+    named = re.findall(r"^\.It Li (.*)$", section, re.M)
+    named += [line.rstrip(" .,:") for line in re.findall(r"^\.Ql (.*)$", section.split("For the process:")[1], re.M)]
+    assert len(named) > 20
+    assert [line for line in named if f'"{line}' not in sources] == []
+
+
 @pytest.fixture(scope="module")
 def status():
     """Asks a running sidecar for its status page, by query."""
