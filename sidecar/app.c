@@ -17,13 +17,17 @@
 #include "sidecar/build/builder.h"
 #include "sidecar/build/cache.h"
 #include "sidecar/build/cache_folder.h"
+#include "sidecar/io/prefetch.h"
 #include "sidecar/pulse.h"
+#include "sidecar/relay/deliver.h"
 #include "sidecar/relay/relay.h"
 #include "sidecar/rights.h"
 #include "sidecar/sandbox/sandbox.h"
 
 /* Descriptors for everything but connections: listeners, loops, files, Velox. */
 #define RESERVED_DESCRIPTORS 64
+/* That wait for disks: one that hangs must not hold up the files of another. */
+#define PREFETCH_THREADS 4
 
 /* How often it is seen whether the sandbox still knows the right files. */
 #define OUTDATED_CHECK_MS 3000
@@ -56,9 +60,10 @@ struct app {
     struct watch control;
     struct timer shutdown;
     struct app_thread builder;
-    struct app_thread cache; /* runs where there is a cache */
-    struct limit workers;    /* connections to PHP-FPM at once */
-    struct limit fronts;     /* connections from web servers at once */
+    struct app_thread cache;   /* runs where there is a cache */
+    struct prefetch *prefetch; /* NULL where nothing is delivered */
+    struct limit workers;      /* connections to PHP-FPM at once */
+    struct limit fronts;       /* connections from web servers at once */
     struct status_board board;
     struct pulse pulse;
     struct pulse_thread **pulses; /* of all threads */
@@ -335,6 +340,7 @@ static int set_up_relay(struct app *app, unsigned index)
         .count = app->init->config->threads,
         .fronts = &app->fronts,
         .builder = app->builder.builder,
+        .prefetch = app->prefetch,
         .limit = &app->workers,
         .board = &app->board,
         .log = &app->log,
@@ -421,6 +427,9 @@ static int run_threads(struct app *app)
     if (error == 0) {
         error = thread_run(&app->builder);
     }
+    if (error == 0 && app->prefetch != NULL) {
+        error = prefetch_run(app->prefetch);
+    }
     for (unsigned i = 0; error == 0 && i < app->relay_count; i++) {
         error = thread_run(&app->relays[i]);
     }
@@ -462,6 +471,7 @@ static int start_threads(struct app *app)
     unsigned count = app->init->config->threads;
     int error;
 
+    deliver_tell_of_cap(&app->init->config->relay, &app->log);
     app->relays = calloc(count, sizeof(*app->relays));
     if (app->relays == NULL) {
         return -ENOMEM;
@@ -474,6 +484,9 @@ static int start_threads(struct app *app)
     }
     if (error == 0) {
         error = set_up_cache(app);
+    }
+    if (error == 0 && app->init->config->relay.intercept) {
+        error = prefetch_new(&app->prefetch, PREFETCH_THREADS);
     }
     for (unsigned i = 0; error == 0 && i < count; i++) {
         app->relay_count = i + 1;
@@ -497,6 +510,9 @@ static void stop_threads(struct app *app)
     }
     thread_stop(&app->builder);
     thread_stop(&app->cache);
+    if (app->prefetch != NULL) {
+        prefetch_stop(app->prefetch);
+    }
     for (unsigned i = 0; i < app->relay_count; i++) {
         if (app->relays[i].relay != NULL) {
             relay_free(app->relays[i].relay);

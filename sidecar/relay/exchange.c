@@ -95,6 +95,9 @@ static bool waits_for_front(const struct exchange *exchange)
         (front->watch.ready & WATCH_WRITE) != 0) {
         return false; /* but for the source of the file */
     }
+    if (exchange->state == EXCHANGE_DELIVER && deliver_awaits_disk(&exchange->request->delivery)) {
+        return false;
+    }
     return !outq_is_empty(&front->out) || exchange->state == EXCHANGE_DELIVER ||
            exchange_awaits_body(exchange);
 }

@@ -126,6 +126,9 @@ void exchange_on_result(struct exchange *exchange, struct build_result *result);
 /* Begins to watch the front, if that has not begun. */
 void exchange_watch_front(struct exchange *exchange);
 
+/* What a delivery awaited from the disk is there. */
+void exchange_on_pages(struct delivery *delivery);
+
 /* It is the exchange's turn: a place among the connections to PHP-FPM is taken for it. */
 void exchange_on_turn(struct exchange *exchange);
 

@@ -208,6 +208,43 @@ static int queue_head(struct exchange *exchange, const struct build_result *resu
     return error;
 }
 
+static void log_sent(const struct exchange *exchange)
+{
+    const struct delivery *delivery = &exchange->request->delivery;
+
+    log_info(exchange->relay->log, "artifact sent",
+             log_str("request_id", exchange->request->build_id),
+             log_uint("bytes", delivery->offset - delivery->first),
+             log_uint("duration_ms", (clock_monotonic_ns() - delivery->started_ns) / 1000000));
+}
+
+static void on_delivered(struct exchange *exchange)
+{
+    const struct delivery *delivery = &exchange->request->delivery;
+
+    log_sent(exchange);
+    /* What was sent past the front's queue. */
+    exchange->begun_bytes -= delivery->offset - delivery->first - delivery->queued_bytes;
+    if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) != 0) {
+        exchange_close(exchange);
+        return;
+    }
+    exchange_end_request(exchange);
+}
+
+static void note_first_byte(const struct exchange *exchange)
+{
+    stats_observe_ns(exchange->relay->stats, STAT_STREAM_TTFB,
+                     clock_monotonic_ns() - exchange->request->delivery.started_ns);
+}
+
+void exchange_on_pages(struct delivery *delivery)
+{
+    struct exchange *exchange = list_entry(delivery, struct request, delivery)->exchange;
+
+    task_defer(&exchange->task, exchange->relay->loop);
+}
+
 static void on_stream_ready(struct watch *watch)
 {
     exchange_pump(list_entry(watch, struct request, stream.watch)->exchange);
@@ -230,12 +267,22 @@ static void start_delivery(struct exchange *exchange, struct build_result *resul
     exchange_change_state(exchange, EXCHANGE_DELIVER);
     request->head_is_out = true;
     buf_clear(&request->head);
-    deliver_start(&request->delivery, result->artifact, part.first, part.end, &exchange->front);
+    deliver_start(&request->delivery, &exchange->relay->carrier, result->artifact, part.first,
+                  part.end, &exchange->front);
     result->artifact.fd = -1;
     if (request->delivery.artifact.is_stream &&
         deliver_stream_start(&request->stream, &request->delivery, exchange->relay->loop,
                              on_stream_ready) != 0) {
         exchange_break_off(exchange);
+        return;
+    }
+    if (!request->delivery.artifact.is_stream) {
+        deliver_small(&request->delivery, &exchange->front);
+    }
+    if (request->delivery.queued_bytes > 0) {
+        stats_add(exchange->relay->stats, STAT_ARTIFACT_BYTES, request->delivery.queued_bytes);
+        note_first_byte(exchange);
+        on_delivered(exchange);
         return;
     }
     task_defer(&exchange->task, exchange->relay->loop);
@@ -298,16 +345,6 @@ void exchange_on_result(struct exchange *exchange, struct build_result *result)
     build_result_free(result);
 }
 
-static void log_sent(const struct exchange *exchange)
-{
-    const struct delivery *delivery = &exchange->request->delivery;
-
-    log_info(exchange->relay->log, "artifact sent",
-             log_str("request_id", exchange->request->build_id),
-             log_uint("bytes", delivery->offset - delivery->first),
-             log_uint("duration_ms", (clock_monotonic_ns() - delivery->started_ns) / 1000000));
-}
-
 /* The web server must see that the file is not whole: END_REQUEST before Content-Length is reached
  * breaks the client's transfer at once, a mere close may not. Yet the rest of the last record must
  * not be filled up, or the client would hold a file of the right length. */
@@ -336,18 +373,6 @@ static void on_truncated(struct exchange *exchange)
     exchange_break_off(exchange);
 }
 
-static void on_delivered(struct exchange *exchange)
-{
-    log_sent(exchange);
-    /* What went past the front's queue. */
-    exchange->begun_bytes -= exchange->request->delivery.offset - exchange->request->delivery.first;
-    if (front_queue_end(&exchange->front, 0, FCGI_REQUEST_COMPLETE) != 0) {
-        exchange_close(exchange);
-        return;
-    }
-    exchange_end_request(exchange);
-}
-
 static enum deliver_result send_some(struct exchange *exchange, struct delivery *delivery)
 {
     uint64_t budget = exchange->relay->options->chunk_size;
@@ -373,8 +398,7 @@ void exchange_process_delivery(struct exchange *exchange)
     result = send_some(exchange, delivery);
     stats_add(exchange->relay->stats, STAT_ARTIFACT_BYTES, delivery->offset - before);
     if (before == delivery->first && delivery->offset > before) {
-        stats_observe_ns(exchange->relay->stats, STAT_STREAM_TTFB,
-                         clock_monotonic_ns() - delivery->started_ns);
+        note_first_byte(exchange);
     }
     switch (result) {
     case DELIVER_DONE:
@@ -384,6 +408,7 @@ void exchange_process_delivery(struct exchange *exchange)
         task_defer(&exchange->task, exchange->relay->loop);
         break;
     case DELIVER_BLOCKED:
+    case DELIVER_WAITING:
         break;
     case DELIVER_TRUNCATED:
         on_truncated(exchange);

@@ -480,6 +480,12 @@ static int open_mailboxes(struct relay *relay, const struct relay_init *init)
     error = mailbox_init(&relay->turns, relay->loop, on_turn);
     if (error == 0) {
         error = survey_init(&relay->survey, relay, init->board, init->index);
+        if (error == 0) {
+            error = carrier_init(&relay->carrier, relay->loop, init->prefetch, exchange_on_pages);
+            if (error != 0) {
+                survey_deinit(&relay->survey);
+            }
+        }
         if (error != 0) {
             mailbox_deinit(&relay->turns);
         }
@@ -495,8 +501,10 @@ static void close_mailboxes(struct relay *relay)
     survey_deinit(&relay->survey);
     mailbox_close(&relay->mailbox);
     mailbox_close(&relay->turns);
+    carrier_close(&relay->carrier);
     mailbox_deinit(&relay->mailbox);
     mailbox_deinit(&relay->turns);
+    carrier_deinit(&relay->carrier);
 }
 
 int relay_new(struct relay **relay, const struct relay_init *init)

@@ -17,6 +17,7 @@
 #include "sidecar/io/mailbox.h"
 #include "sidecar/io/outq.h"
 #include "sidecar/io/sock.h"
+#include "sidecar/relay/carrier.h"
 #include "sidecar/relay/gate.h"
 #include "sidecar/relay/limit.h"
 #include "sidecar/relay/options.h"
@@ -49,6 +50,7 @@ struct relay_init {
     unsigned count;                      /* of all; 0: one */
     struct limit *fronts;                /* connections from web servers at once, over all relays */
     struct limit *limit;                 /* of connections to PHP-FPM; NULL: none */
+    struct prefetch *prefetch;           /* NULL: downloads wait for the disk */
     struct builder *builder;             /* may be NULL where nothing is intercepted */
     struct status_board *board;          /* shared by all relays; NULL: no status page */
     struct log *log;
@@ -78,6 +80,7 @@ struct relay {
     struct limit *limit;
     struct mailbox turns; /* of those who waited for a place of the limit */
     struct gather gather;
+    struct carrier carrier;
     struct survey survey;
     struct relay_listener *listeners;
     size_t listener_count;

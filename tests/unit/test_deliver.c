@@ -11,12 +11,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "sidecar/io/sock.h"
 #include "sidecar/relay/deliver.h"
 
 #define MIB ((size_t)1024 * 1024)
@@ -27,6 +30,10 @@
 struct scene {
     struct front front;
     struct delivery delivery;
+    struct carrier carrier; /* without prefetch, unless a test says otherwise */
+    struct loop *loop;      /* then */
+    struct prefetch *prefetch;
+    unsigned fetched; /* calls of on_pages */
     int peer;
     char path[64];
     int file; /* for writing */
@@ -57,6 +64,7 @@ static int set_up(void **state)
     outq_init(&scene->front.out, &scene->front.watch, 65536);
     scene->peer = pair[1];
     scene->delivery.artifact.fd = -1;
+    scene->carrier.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     *state = scene;
     return 0;
 }
@@ -66,6 +74,13 @@ static int tear_down(void **state)
     struct scene *scene = *state;
 
     deliver_stop(&scene->delivery);
+    if (scene->prefetch != NULL) {
+        prefetch_stop(scene->prefetch);
+        carrier_close(&scene->carrier);
+        mailbox_deinit(&scene->carrier.pages);
+        loop_free(scene->loop);
+    }
+    close(scene->carrier.nowhere);
     outq_deinit(&scene->front.out);
     close(scene->front.fd);
     close(scene->peer);
@@ -96,7 +111,31 @@ static void start(struct scene *scene, size_t size)
     }
     artifact.fd = open(scene->path, O_RDONLY | O_CLOEXEC);
     assert_true(artifact.fd >= 0);
-    deliver_start(&scene->delivery, artifact, 0, artifact.size_bytes, &scene->front);
+    deliver_start(&scene->delivery, &scene->carrier, artifact, 0, artifact.size_bytes,
+                  &scene->front);
+}
+
+/* The web server is connected over TCP. */
+static void use_tcp(struct scene *scene)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    close(scene->front.fd);
+    close(scene->peer);
+    scene->front.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(scene->front.fd, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(fcntl(scene->front.fd, F_SETFL, O_NONBLOCK), 0);
+    scene->peer = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(scene->peer >= 0);
+    close(listener);
+    scene->front.watch.fd = scene->front.fd;
+    scene->front.is_unix = false;
 }
 
 static void make_send_buffer_tiny(struct scene *scene)
@@ -125,6 +164,19 @@ static size_t receive(struct scene *scene, size_t max)
     return total;
 }
 
+/* All that has been sent, also what a network has under way. */
+static void receive_rest(struct scene *scene)
+{
+    struct pollfd more = { .fd = scene->peer, .events = POLLIN };
+
+    receive(scene, SIZE_MAX);
+    while (!scene->front.is_unix && sock_unread_by_peer(scene->front.fd) > 0) {
+        (void)poll(&more, 1, 10);
+        receive(scene, SIZE_MAX);
+    }
+    receive(scene, SIZE_MAX);
+}
+
 /* Until the result is another one than PAUSED or BLOCKED; the reader takes up to step bytes each
  * time that nothing goes on. */
 static enum deliver_result run(struct scene *scene, uint64_t budget, size_t step)
@@ -144,10 +196,11 @@ static enum deliver_result run(struct scene *scene, uint64_t budget, size_t step
             break;
         }
         assert_true((scene->front.watch.ready & WATCH_WRITE) == 0);
-        assert_true(receive(scene, step) > 0);
+        /* Over TCP what was sent may be on its way. */
+        assert_true(receive(scene, step) > 0 || !scene->front.is_unix);
         scene->front.watch.ready |= WATCH_WRITE;
     }
-    receive(scene, SIZE_MAX);
+    receive_rest(scene);
     return result;
 }
 
@@ -356,6 +409,273 @@ static void test_file_that_grows(void **state)
     assert_int_equal(scene->delivery.offset, 100000);
 }
 
+/* ---- the carriers ---- */
+
+static void test_tcp(void **state)
+{
+    static const size_t more[] = { 2 * 65528, 15 * 65528 - 1, 16 * 65528, 16 * 65528 + 1,
+                                   FILE_MAX };
+
+    for (size_t i = 0; i < SIZES + sizeof(more) / sizeof(more[0]); i++) {
+        size_t size = i < SIZES ? sizes[i] : more[i - SIZES];
+        struct scene *scene = anew(state);
+
+        use_tcp(scene);
+        scene->front.is_scgi = i % 2 == 1 && size > 65536;
+        start(scene, size);
+        assert_int_equal(run(scene, i % 3 == 0 ? 100000 : NO_LIMIT, SIZE_MAX), DELIVER_DONE);
+        if (scene->front.is_scgi) {
+            assert_int_equal(scene->received_length, size);
+            assert_memory_equal(scene->received, scene->pattern, size);
+        } else {
+            assert_int_equal(check_records(scene, size), 0);
+        }
+    }
+}
+
+static void test_tcp_readers_that_take_little(void **state)
+{
+    static const size_t steps[] = { 7, 4096, 50000 };
+
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        struct scene *scene = anew(state);
+        size_t size = steps[i] < 100 ? 50000 : 2 * MIB;
+
+        use_tcp(scene);
+        start(scene, size);
+        make_send_buffer_tiny(scene);
+        assert_int_equal(run(scene, NO_LIMIT, steps[i]), DELIVER_DONE);
+        assert_int_equal(check_records(scene, size), 0);
+    }
+}
+
+/* Where no pipe can be had bytes are copied. */
+static void test_no_pipe(void **state)
+{
+    for (size_t i = 0; i < SIZES; i++) {
+        struct scene *scene = anew(state);
+
+        scene->carrier.is_hopeless = true;
+        start(scene, sizes[i]);
+        make_send_buffer_tiny(scene);
+        assert_int_equal(run(scene, 100000, 30000), DELIVER_DONE);
+        assert_int_equal(check_records(scene, sizes[i]), 0);
+    }
+}
+
+/* A range that begins anywhere: the records behind its first one begin with a page. */
+static void test_range(void **state)
+{
+    static const uint64_t firsts[] = { 1, 4095, 4096, 61439, 61441, 1000001 };
+
+    for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
+        struct scene *scene = anew(state);
+        struct fcgi_header header;
+        uint64_t first = firsts[i];
+
+        start(scene, 2 * MIB);
+        scene->delivery.first = scene->delivery.offset = scene->delivery.cached_end = first;
+        assert_int_equal(run(scene, MIB, SIZE_MAX), DELIVER_DONE);
+        assert_true(fcgi_header_read(scene->received, &header));
+        assert_int_equal((first + header.content_length) % 4096, 0);
+        for (size_t at = 0, offset = first; at < scene->received_length;) {
+            assert_true(fcgi_header_read(scene->received + at, &header));
+            assert_memory_equal(scene->received + at + FCGI_HEADER_SIZE, scene->pattern + offset,
+                                header.content_length);
+            at += FCGI_HEADER_SIZE + header.content_length;
+            offset += header.content_length;
+            assert_true(at < scene->received_length || offset == 2 * MIB);
+        }
+    }
+}
+
+/* Each has some bytes in the pipe when the other's turn comes. */
+static void test_downloads_share_the_carrier(void **state)
+{
+    struct scene *scene = *state;
+    struct scene *other;
+    void *others;
+    bool done = false;
+
+    set_up(&others);
+    other = others;
+    start(scene, FILE_MAX);
+    start(other, FILE_MAX);
+    carrier_leave(&other->carrier, &other->delivery);
+    other->delivery.carrier = &scene->carrier;
+    carrier_enter(&scene->carrier);
+    other->front.request_id = 0x0103;
+    while (!done) {
+        done = true;
+        for (unsigned i = 0; i < 2; i++) {
+            struct scene *each = i == 0 ? scene : other;
+
+            done &= deliver_send(&each->delivery, &each->front, 200000) == DELIVER_DONE;
+            if ((each->front.watch.ready & WATCH_WRITE) == 0 && receive(each, 150000) > 0) {
+                each->front.watch.ready = WATCH_WRITE;
+            }
+        }
+    }
+    receive(scene, SIZE_MAX);
+    receive(other, SIZE_MAX);
+    assert_int_equal(check_records(scene, FILE_MAX), 0);
+    for (size_t at = 0; at < other->received_length;) {
+        other->received[at + 3] = 0x02; /* the id that check_records wants */
+        at += FCGI_HEADER_SIZE + ((size_t)other->received[at + 4] << 8) + other->received[at + 5];
+    }
+    assert_int_equal(check_records(other, FILE_MAX), 0);
+    tear_down(&others);
+    assert_int_equal(scene->carrier.deliveries, 1);
+}
+
+/* With the last download pipe and buffer go, too. */
+static void test_carrier_holds_nothing_when_idle(void **state)
+{
+    struct scene *scene = *state;
+
+    for (unsigned i = 0; i < 2; i++) {
+        scene->front.is_unix = i == 0;
+        start(scene, MIB);
+        assert_int_equal(deliver_send(&scene->delivery, &scene->front, 100000), DELIVER_PAUSED);
+        assert_true(scene->carrier.is_open || scene->carrier.room != NULL);
+        deliver_stop(&scene->delivery);
+        assert_true(!scene->carrier.is_open && scene->carrier.room == NULL);
+        assert_int_equal(scene->carrier.in_pipe, 0);
+        receive(scene, SIZE_MAX);
+        scene->front.owed_bytes = 0;
+        scene->front.watch.ready = WATCH_WRITE;
+    }
+}
+
+static void test_small_file_goes_with_the_head(void **state)
+{
+    static const size_t small[] = { 1, 100, 65528 };
+
+    for (size_t i = 0; i < sizeof(small) / sizeof(small[0]); i++) {
+        struct scene *scene = anew(state);
+
+        outq_deinit(&scene->front.out);
+        outq_init(&scene->front.out, &scene->front.watch, MIB);
+        start(scene, small[i]);
+        deliver_small(&scene->delivery, &scene->front);
+        assert_int_equal(scene->delivery.queued_bytes, small[i]);
+        assert_int_equal(buf_length(&scene->front.out.kept), FCGI_HEADER_SIZE + small[i]);
+        assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_DONE);
+        assert_int_equal(outq_send(&scene->front.out), 0);
+        receive(scene, SIZE_MAX);
+        assert_int_equal(check_records(scene, small[i]), 0);
+    }
+}
+
+static void test_small_file_goes_alone(void **state)
+{
+    struct scene *scene = *state;
+
+    start(scene, 65529); /* not small */
+    deliver_small(&scene->delivery, &scene->front);
+    assert_int_equal(scene->delivery.offset, 0);
+    scene = anew(state);
+    start(scene, 1000); /* shorter than promised */
+    assert_int_equal(ftruncate(scene->file, 999), 0);
+    deliver_small(&scene->delivery, &scene->front);
+    assert_int_equal(scene->delivery.offset, 0);
+    assert_true(outq_is_empty(&scene->front.out));
+}
+
+/* ---- files that are not in memory ---- */
+
+static bool never_cached(int fd, uint64_t offset, uint64_t end)
+{
+    (void)fd;
+    return offset >= end;
+}
+
+static void on_pages(struct delivery *delivery)
+{
+    struct scene *scene = list_entry(delivery, struct scene, delivery);
+
+    scene->fetched++;
+    loop_stop(scene->loop);
+}
+
+static void use_prefetch(struct scene *scene)
+{
+    close(scene->carrier.nowhere);
+    assert_int_equal(loop_new(&scene->loop), 0);
+    assert_int_equal(prefetch_new(&scene->prefetch, 2), 0);
+    assert_int_equal(carrier_init(&scene->carrier, scene->loop, scene->prefetch, on_pages), 0);
+    scene->carrier.is_cached = never_cached;
+}
+
+static void test_cold_file_is_fetched_by_another_thread(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct scene *scene = anew(state);
+        enum deliver_result result;
+
+        if (i == 1) {
+            use_tcp(scene);
+        }
+        use_prefetch(scene);
+        start(scene, FILE_MAX);
+        deliver_small(&scene->delivery, &scene->front);
+        assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_WAITING);
+        /* However often it is asked, nothing is sent and no second job made. */
+        assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_WAITING);
+        assert_true(deliver_awaits_disk(&scene->delivery));
+        assert_int_equal(scene->delivery.offset, 0);
+        assert_int_equal(prefetch_run(scene->prefetch), 0);
+        while ((result = deliver_send(&scene->delivery, &scene->front, MIB)) != DELIVER_DONE) {
+            if (result == DELIVER_WAITING) {
+                loop_run(scene->loop);
+            } else if (result == DELIVER_BLOCKED) {
+                receive(scene, SIZE_MAX);
+                scene->front.watch.ready |= WATCH_WRITE;
+            } else {
+                assert_int_equal(result, DELIVER_PAUSED);
+            }
+        }
+        receive_rest(scene);
+        assert_true(scene->fetched >= 1 && scene->fetched <= FILE_MAX / MIB);
+        assert_int_equal(check_records(scene, FILE_MAX), 0);
+    }
+}
+
+static void test_client_leaves_while_the_disk_works(void **state)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct scene *scene = anew(state);
+
+        use_prefetch(scene);
+        start(scene, FILE_MAX);
+        assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_WAITING);
+        if (i == 1) {
+            assert_int_equal(prefetch_run(scene->prefetch), 0);
+        }
+        deliver_stop(&scene->delivery); /* tear_down sees that nothing is left */
+        assert_int_equal(scene->fetched, 0);
+    }
+}
+
+static void test_disk_that_fails(void **state)
+{
+    struct scene *scene = *state;
+    int write_only;
+
+    use_prefetch(scene);
+    start(scene, MIB);
+    write_only = open(scene->path, O_WRONLY | O_CLOEXEC);
+    assert_true(dup3(write_only, scene->delivery.artifact.fd, O_CLOEXEC) >= 0);
+    close(write_only);
+    assert_int_equal(prefetch_run(scene->prefetch), 0);
+    assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_WAITING);
+    loop_run(scene->loop);
+    assert_int_equal(scene->fetched, 1);
+    assert_int_equal(deliver_send(&scene->delivery, &scene->front, MIB), DELIVER_TRUNCATED);
+    assert_int_equal(scene->delivery.error, EBADF);
+    assert_int_equal(receive(scene, SIZE_MAX), 0);
+}
+
 /* ---- what goes wrong ---- */
 
 /* A record is not even announced where the file has become too short for it. */
@@ -439,8 +759,8 @@ static void test_file_that_cannot_be_read(void **state)
     close(write_only);
     assert_int_equal(run(scene, MIB, SIZE_MAX), DELIVER_TRUNCATED);
     assert_int_equal(scene->delivery.error, EBADF);
-    assert_int_equal(check_records(scene, 1000), 1000);
-    assert_int_equal(scene->front.owed_bytes, 1000);
+    assert_int_equal(scene->received_length, 0); /* not even a header */
+    assert_int_equal(scene->front.owed_bytes, 0);
 }
 
 static void test_reader_that_leaves(void **state)
@@ -496,6 +816,17 @@ int main(void)
         TEST(test_offset_of_the_descriptor_does_not_count),
         TEST(test_file_that_is_removed_meanwhile),
         TEST(test_file_that_grows),
+        TEST(test_tcp),
+        TEST(test_tcp_readers_that_take_little),
+        TEST(test_no_pipe),
+        TEST(test_range),
+        TEST(test_downloads_share_the_carrier),
+        TEST(test_carrier_holds_nothing_when_idle),
+        TEST(test_small_file_goes_with_the_head),
+        TEST(test_small_file_goes_alone),
+        TEST(test_cold_file_is_fetched_by_another_thread),
+        TEST(test_client_leaves_while_the_disk_works),
+        TEST(test_disk_that_fails),
         TEST(test_file_that_shrinks_between_records),
         TEST(test_file_that_is_empty_from_the_start),
         TEST(test_file_that_shrinks_within_a_record),
