@@ -19,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+TOP = Path(__file__).resolve().parents[2]
 START_SECONDS = 20
 BIG_BYTES = 1 << 30
 PHP_WORKERS = 4
@@ -85,6 +86,41 @@ listen.backlog = 4096
 pm = static
 pm.max_children = {workers}
 pm.status_path = /fpm-status
+"""
+
+
+# The file goes out on its own, and by way of whatever stands behind config/nginx-server.conf.
+NGINX_HTTP_CONF = """\
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/{name}.pid;
+error_log {folder}/{name}.log error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    sendfile on;
+    client_body_temp_path {folder}/{name}-body;
+    fastcgi_temp_path {folder}/{name}-fastcgi;
+    proxy_temp_path {folder}/{name}-proxy;
+    uwsgi_temp_path {folder}/{name}-uwsgi;
+    scgi_temp_path {folder}/{name}-scgi;
+    server {{
+        listen unix:{listen} backlog=4096;
+        root {folder};
+        include {sample};
+    }}
+}}
+"""
+
+# What nginx's own fastcgi_params has, as far as PHP-FPM needs it.
+FASTCGI_PARAMS = """\
+fastcgi_param QUERY_STRING $query_string;
+fastcgi_param REQUEST_METHOD $request_method;
+fastcgi_param CONTENT_TYPE $content_type;
+fastcgi_param CONTENT_LENGTH $content_length;
+fastcgi_param SCRIPT_NAME $fastcgi_script_name;
+fastcgi_param REQUEST_URI $request_uri;
 """
 
 
@@ -167,6 +203,20 @@ class Server:
                     total += int(line.split()[1])
         return total
 
+    def forget_peak(self):
+        """peak_kb counts from here."""
+        for pid in self.pids:
+            Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+    def peak_kb(self):
+        """Of the process with the most."""
+        found = []
+        for pid in self.pids:
+            for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+                if line.startswith("VmHWM:"):
+                    found.append(int(line.split()[1]))
+        return max(found)
+
 
 class Servers:
     """Starts servers in a temporary folder; ends them and removes it on leaving."""
@@ -210,11 +260,11 @@ class Servers:
         self.socket_count += 1
         return self.folder / f"{self.socket_count}-{name}.sock"
 
-    def start(self, name, listen, command):
+    def start(self, name, listen, command, **environment):
         log = open(self.folder / f"{name}.out", "ab")
         with log:
             process = subprocess.Popen(command, cwd=self.folder, stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log)
+                                       stdout=log, stderr=log, env={**os.environ, **environment})
         server = Server(process, listen)
         self.running.append(server)
         deadline = time.monotonic() + START_SECONDS
@@ -244,6 +294,39 @@ class Servers:
             folder=self.folder, name="php-fpm", user=user, listen=listen, workers=PHP_WORKERS))
         self.write("small.php", "<p><?php echo 'A small page.'; ?></p>\n")
         return self.start("php-fpm", listen, [program, "--nodaemonize", "--fpm-config", conf])
+
+    def file_sender(self, path, how, send_buffer=None):
+        """Sends the file at path to whoever connects; how: "sendfile" or "loop"."""
+        listen = self.new_socket("file")
+        command = [self.tools / "file-sender", listen, path, how]
+        return self.start(f"file-{self.socket_count}", listen,
+                          command + ([str(send_buffer)] if send_buffer else []))
+
+    def sidecar_downloads(self, php, velox_url, wmem_max=None):
+        """A sidecar that delivers files of the folder; wmem_max: as on a machine with that."""
+        listen = self.new_socket("downloads")
+        name = f"sidecar-{self.socket_count}"
+        user = "user = {}\ngroup = {}".format(*self.user) if self.user else ""
+        ini = self.write(f"{name}.ini", SIDECAR_INI.format(
+            listen=listen, target=php, user=user).replace("http://127.0.0.1:9", velox_url) +
+            f"[artifact]\nroot = {self.folder}\n")
+        cap = {"LD_PRELOAD": str(self.tools / "cap-send-buffer.so"),
+               "BENCH_WMEM_MAX": str(wmem_max)} if wmem_max else {}
+        return self.start(name, listen, [self.sidecar, "-c", ini], **cap)
+
+    def nginx_http(self, target):
+        """Before target with the sample configuration, and a file server itself."""
+        program = find("nginx", "nginx")
+        listen = self.new_socket("http")
+        name = f"http-{self.socket_count}"
+        text = (TOP / "config" / "nginx-server.conf").read_text(encoding="ascii")
+        sample = self.write(f"{name}.sample", text.replace(
+            "unix:/run/velox-sidecar/fastcgi.sock", f"unix:{target}"))
+        self.write("fastcgi_params", FASTCGI_PARAMS)
+        conf = self.write(f"{name}.conf", NGINX_HTTP_CONF.format(
+            folder=self.folder, name=name, listen=listen, sample=sample,
+            user="user {} {};".format(*self.user) if self.user else ""))
+        return self.start(name, listen, [program, "-e", self.folder / f"{name}.log", "-c", conf])
 
     # ---- hops -----------------------------------------------------------------------------------
 
