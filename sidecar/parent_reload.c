@@ -25,6 +25,10 @@ static void tell_reloading(struct parent *parent)
 /* The manager waits for this after a failure, too: only the status can say that it was one. */
 static void tell_reloaded(struct parent *parent, bool has_failed)
 {
+    if (has_failed && parent_find(parent, CHILD_SERVING) == NULL &&
+        parent_find(parent, CHILD_STARTING) == NULL && parent->restart_at_ms == 0) {
+        parent->restart_at_ms = parent_now_ms(); /* the old one died meanwhile */
+    }
     parent->is_reload_told = false;
     parent->has_failed = has_failed;
     parent->next_status_ms = 0;
@@ -157,7 +161,4 @@ void parent_fail_change(struct parent *parent)
     parent->is_changing = false;
     generation_discard(&parent->next, &parent->current);
     give_up(parent);
-    if (parent_find(parent, CHILD_SERVING) == NULL && parent->restart_at_ms == 0) {
-        parent->restart_at_ms = parent_now_ms(); /* the old one died meanwhile */
-    }
 }

@@ -109,13 +109,16 @@ struct socket_rights socket_rights_of(const struct config *config, struct log *l
     return rights;
 }
 
-/* Linux has no chmod for an O_PATH descriptor but by this name. */
-static int change_mode(int fd, unsigned mode)
+/* Linux has no chmod for an O_PATH descriptor but by this name, which needs /proc. */
+static int change_mode(int fd, const char *path, unsigned mode)
 {
     char name[sizeof("/proc/self/fd/") + 12];
 
     snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
-    return chmod(name, mode) == 0 ? 0 : -errno;
+    if (chmod(name, mode) == 0) {
+        return 0;
+    }
+    return errno == ENOENT && chmod(path, mode) == 0 ? 0 : -errno;
 }
 
 /* A group that nobody asked for may be refused: in a container root may lack the right. */
@@ -147,7 +150,7 @@ int socket_rights_set(const struct socket_rights *rights, const char *path)
         error = change_owner(fd, rights);
     }
     if (error == 0) {
-        error = change_mode(fd, rights->mode);
+        error = change_mode(fd, path, rights->mode);
     }
     close(fd);
     return error;
