@@ -14,6 +14,8 @@ static inline void *memory_zeroed(size_t size)
 {
     void *memory = malloc(size);
 
+    /* Or the compiler makes a calloc of the two (gcc's tree-ssa-strlen.cc does). */
+    __asm__("" : "+r"(memory));
     return memory == NULL ? NULL : memset(memory, 0, size);
 }
 

@@ -19,6 +19,9 @@
 #include "sidecar/base/clock.h"
 
 #define EVENTS_PER_TURN 64
+/* libevent's clock is the kernel's coarse one, which is a tick behind ours, 4 ms on most machines:
+ * before that there is no use in asking it. */
+#define COARSE_MS 4
 
 struct loop {
     struct event_base *timers;
@@ -27,7 +30,7 @@ struct loop {
     bool stopping;
     bool is_now_known; /* in this turn */
     uint64_t now_ms;
-    uint64_t due_ms; /* no timer is due earlier; UINT64_MAX: none is armed */
+    uint64_t ask_ms; /* libevent knows of no timer that is due earlier; UINT64_MAX: of none */
     /* Of this turn. Those from event_at on are still to be told; stopped ones are NULL there. */
     int event_at;
     int event_count;
@@ -63,7 +66,7 @@ int loop_new(struct loop **loop)
         loop_free(made);
         return -ENOMEM;
     }
-    made->due_ms = UINT64_MAX;
+    made->ask_ms = UINT64_MAX;
     list_init(&made->tasks);
     *loop = made;
     return 0;
@@ -106,7 +109,7 @@ static int note_first(const struct event_base *base, const struct event *event, 
     const struct timer *timer = event_get_callback_arg(event);
 
     (void)base;
-    loop->due_ms = timer->due_ms;
+    loop->ask_ms = timer->ask_ms;
     return 1;
 }
 
@@ -116,11 +119,11 @@ static int note_first(const struct event_base *base, const struct event *event, 
  */
 static void run_timers(struct loop *loop)
 {
-    if (loop->due_ms > loop_now_ms(loop)) {
+    if (loop->ask_ms == UINT64_MAX || loop->ask_ms > loop_now_ms(loop)) {
         return;
     }
     event_base_loop(loop->timers, EVLOOP_NONBLOCK);
-    loop->due_ms = UINT64_MAX;
+    loop->ask_ms = UINT64_MAX;
     event_base_foreach_event(loop->timers, note_first, loop);
 }
 
@@ -132,14 +135,14 @@ static int wait_ms(struct loop *loop)
     if (!list_is_empty(&loop->tasks)) {
         return 0;
     }
-    if (loop->due_ms == UINT64_MAX) {
+    if (loop->ask_ms == UINT64_MAX) {
         return -1;
     }
     now_ms = loop_now_ms(loop);
-    if (loop->due_ms <= now_ms) {
-        return 1; /* libevent goes by a coarse clock, which may be some milliseconds behind ours */
+    if (loop->ask_ms <= now_ms) {
+        return 1; /* it did not know yet: a slower tick, or one that was just missed */
     }
-    return loop->due_ms - now_ms < INT_MAX ? (int)(loop->due_ms - now_ms) : INT_MAX;
+    return loop->ask_ms - now_ms < INT_MAX ? (int)(loop->ask_ms - now_ms) : INT_MAX;
 }
 
 static void on_event(struct watch *watch, uint32_t events);
@@ -343,8 +346,9 @@ int timer_start(struct timer *timer, uint64_t delay_ms)
     }
     timer->due_ms = loop_now_ms(timer->loop) + delay_ms;
     timer->armed = true;
-    if (timer->due_ms < timer->loop->due_ms) {
-        timer->loop->due_ms = timer->due_ms;
+    timer->ask_ms = delay_ms == 0 ? timer->due_ms : timer->due_ms + COARSE_MS;
+    if (timer->ask_ms < timer->loop->ask_ms) {
+        timer->loop->ask_ms = timer->ask_ms;
     }
     return 0;
 }

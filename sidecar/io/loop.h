@@ -102,7 +102,8 @@ struct timer {
     struct loop *loop;
     uint64_t due_ms; /* loop time; meaningful while armed */
     void (*on_due)(struct timer *timer);
-    struct event event; /* private, as is link */
+    struct event event; /* private, as are ask_ms and link */
+    uint64_t ask_ms;
     struct list link;
     bool armed;
 };
