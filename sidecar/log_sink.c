@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing log lines. Must never lose a line because of a short write or a rotation.
+ * Writing log lines. Must never lose a line because of a short write or a rotation, nor follow a
+ * link of somebody with fewer rights than we have.
  */
 #include "sidecar/log_sink.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -15,10 +17,21 @@
 /* The level stands in the first bytes of a line, behind the time. */
 #define LEVEL_WITHIN 64
 
+#define OPEN_FLAGS (O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY)
+
+/* A log folder often belongs to the child's user, who could lay a link there to any file of root's
+ * (as in CVE-2016-1247): as root, root's own links only. */
 static int open_file(const char *path)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    int fd = open(path, OPEN_FLAGS | O_NOFOLLOW, 0640);
+    struct stat file;
 
+    if (fd < 0 && errno == ELOOP) {
+        if (geteuid() == 0 && lstat(path, &file) == 0 && file.st_uid != 0) {
+            return -EPERM;
+        }
+        fd = open(path, OPEN_FLAGS, 0640);
+    }
     return fd < 0 ? -errno : fd;
 }
 

@@ -450,3 +450,27 @@ def test_the_log_goes_to_stderr_by_default(start):
     with open(stack.sidecar.stderr_path) as stderr:
         text = stderr.read()
     assert "build started" in text and "artifact sent" in text
+
+
+@pytest.mark.parametrize("owner,exit_code", [(0, 0), (1, 71)], ids=["of root", "of somebody else"])
+def test_as_root_the_log_goes_by_a_link_of_roots_only(folder, owner, exit_code):
+    """Whoever may write in the log's folder must not have root write elsewhere."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.symlink(f"{folder}/elsewhere", f"{folder}/log")
+    os.chown(f"{folder}/log", owner, owner, follow_symlinks=False)
+    with open(f"{folder}/ini", "w") as ini:
+        ini.write(f"[sidecar]\nlog_file = {folder}/log\n[listen]\nfastcgi = unix:{folder}/s\n")
+    process = subprocess.Popen([*sidecar_command(), "-c", f"{folder}/ini"], stderr=subprocess.PIPE, text=True)
+    if exit_code == 0:
+        def is_ready():
+            if not os.path.exists(f"{folder}/elsewhere"):
+                return False
+            with open(f"{folder}/elsewhere") as log:
+                return "msg=ready" in log.read()
+        wait_until(is_ready, "readiness in the log")
+        process.terminate()
+    told = process.communicate(timeout=2 * DEADLINE)[1]
+    assert process.returncode == exit_code, told
+    if exit_code != 0:
+        assert "cannot open the log file" in told and not os.path.exists(f"{folder}/elsewhere")
