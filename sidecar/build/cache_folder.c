@@ -254,6 +254,13 @@ int cache_folder_seal(int fd, struct cache_facts *facts)
     return error;
 }
 
+int cache_folder_open_new(const struct cache_folder *folder, const char *temporary)
+{
+    int fd = openat(folder->fd, temporary, OPEN_FLAGS);
+
+    return fd < 0 ? -errno : fd;
+}
+
 int cache_folder_commit(const struct cache_folder *folder, const char *temporary, const char *name)
 {
     return renameat(folder->fd, temporary, folder->fd, name) == 0 ? 0 : -errno;

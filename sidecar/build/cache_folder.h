@@ -57,6 +57,8 @@ int cache_folder_create(const struct cache_folder *folder, char name[CACHE_NAME_
 /* Behind the content: the trailer and the time of modification, on the disk when it returns. fd
  * stays the caller's. Where the file system keeps times less exactly, facts->modified follows. */
 int cache_folder_seal(int fd, struct cache_facts *facts);
+/* Opens the new file for reading, before anybody can remove it. The descriptor, or -errno. */
+int cache_folder_open_new(const struct cache_folder *folder, const char *temporary);
 /* In one step the new file takes the place of whatever has that name. 0 or -errno. */
 int cache_folder_commit(const struct cache_folder *folder, const char *temporary, const char *name);
 

@@ -82,33 +82,35 @@ static bool has_changed(const struct artifact *artifact)
            status.st_mtim.tv_nsec != artifact->modified.tv_nsec;
 }
 
+/* The copy takes the place of the built file in the order, opened anew, for reading; and that of
+ * whatever has been kept of its key so far. */
 static int commit(struct cache *cache, struct cache_store *store, struct cache_facts *facts)
 {
     char name[CACHE_NAME_SIZE];
-    int error;
+    int error = has_changed(&store->order->artifact) ? -ETXTBSY : 0;
+    int fd;
 
-    if (has_changed(&store->order->artifact)) {
-        return -EBUSY;
+    if (error == 0) {
+        error = cache_copy_finish(&store->copy, facts->sha256);
     }
-    error = cache_copy_finish(&store->copy, facts->sha256);
     if (error == 0) {
         error = cache_folder_seal(store->fd, facts);
     }
-    cache_name_print(facts->key, name);
-    return error != 0 ? error : cache_folder_commit(&cache->folder, store->name, name);
-}
-
-/* The copy takes the place of the built file: opened anew, for reading, and checked as any. */
-static int take_copy(struct cache *cache, struct cache_order *order)
-{
-    struct cache_facts facts;
-    int fd;
-
-    if (cache_folder_open_entry(&cache->folder, order->key, &facts, &fd) != CACHE_ENTRY_OPENED) {
-        return -ENOENT;
+    if (error != 0) {
+        return error;
     }
-    artifact_close(&order->artifact);
-    cache_take_entry(fd, &facts, &order->artifact);
+    fd = cache_folder_open_new(&cache->folder, store->name);
+    if (fd < 0) {
+        return fd;
+    }
+    cache_name_print(facts->key, name);
+    error = cache_folder_commit(&cache->folder, store->name, name);
+    if (error != 0) {
+        close(fd);
+        return error;
+    }
+    artifact_close(&store->order->artifact);
+    cache_take_entry(fd, facts, &store->order->artifact);
     return 0;
 }
 
@@ -139,14 +141,11 @@ static void finish(struct cache *cache, struct cache_store *store)
 
     memcpy(facts.key, order->key, sizeof(facts.key));
     error = commit(cache, store, &facts);
-    if (error == 0) {
-        remember(cache, &facts);
-        error = take_copy(cache, order);
-    }
     if (error != 0) {
         give_up(cache, store, error);
         return;
     }
+    remember(cache, &facts);
     cache_name_print(facts.key, name);
     log_info(cache->log, "cache entry added", log_str("request_id", order->request_id),
              log_str("key", name), log_uint("file_size", facts.size_bytes),
