@@ -105,6 +105,8 @@ static void *run(void *arg)
     uint8_t *scratch = malloc(READ_BYTES); /* untouched, and so no memory, until it is needed */
     struct prefetch_job *job;
 
+    /* By itself, which takes no file: in the sandbox none may be written. */
+    pthread_setname_np(pthread_self(), "prefetch");
     while ((job = wait_for_job(prefetch)) != NULL) {
         if (scratch == NULL) {
             scratch = malloc(READ_BYTES);
@@ -134,7 +136,6 @@ static int start_thread(struct prefetch *prefetch)
     if (error != 0) {
         return -error;
     }
-    pthread_setname_np(prefetch->threads[prefetch->thread_count], "prefetch");
     prefetch->thread_count++;
     return 0;
 }
