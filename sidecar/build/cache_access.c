@@ -20,10 +20,13 @@
 
 static struct span take_line(struct span *text)
 {
-    const uint8_t *end = text->len == 0 ? NULL : memchr(text->ptr, '\n', text->len);
-    size_t length = end == NULL ? text->len : (size_t)(end - text->ptr);
-    struct span line = span_take(text, length);
+    size_t length = 0;
+    struct span line;
 
+    while (length < text->len && text->ptr[length] != '\n') {
+        length++;
+    }
+    line = span_take(text, length);
     span_skip(text, text->len > 0);
     return line;
 }
