@@ -303,10 +303,12 @@ static void drain(struct exchange *exchange, bool drain_input)
 
 void exchange_end_request(struct exchange *exchange)
 {
+    const struct relay *relay = exchange->relay;
     bool body_ended = exchange->front.body_ended;
-    bool is_kept = exchange->front.is_kept && !exchange->relay->is_draining &&
-                   !exchange->front.is_input_ended;
+    bool is_kept = exchange->front.is_kept && !exchange->front.is_input_ended &&
+                   (!relay->is_draining || (body_ended && !relay->is_cutting));
 
+    exchange->is_last = relay->is_draining;
     exchange_leave_queue(exchange);
     exchange_release_worker(exchange);
     exchange_forget_ticket(exchange);
@@ -498,6 +500,20 @@ static void settle_watch(struct exchange *exchange)
     }
 }
 
+/* Drained, but for a request that the web server has sent on the kept connection meanwhile: a close
+ * would be a reset to it. */
+static void close_unless_asked(struct exchange *exchange)
+{
+    uint8_t byte;
+
+    if (recv(exchange->front.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0) {
+        exchange->front.watch.ready |= WATCH_READ;
+        task_defer(&exchange->task, exchange->relay->loop);
+    } else {
+        exchange_close(exchange);
+    }
+}
+
 static void settle(struct exchange *exchange)
 {
     struct front *front = &exchange->front;
@@ -505,12 +521,12 @@ static void settle(struct exchange *exchange)
     if (exchange->state == EXCHANGE_DRAIN) {
         finish_drain(exchange);
     } else if (exchange->state == EXCHANGE_PARAMS) {
-        if (exchange->relay->closes_idle && exchange->request == NULL && !front->is_active &&
-            outq_is_empty(&front->out)) {
-            exchange_close(exchange);
-            return;
+        if ((exchange->relay->closes_idle || exchange->is_last) && exchange->request == NULL &&
+            !front->is_active && outq_is_empty(&front->out)) {
+            close_unless_asked(exchange);
+        } else {
+            set_timer(exchange);
         }
-        set_timer(exchange);
     }
 }
 

@@ -96,6 +96,7 @@ struct exchange {
     struct list link;           /* among the relay's exchanges, or its closed ones */
     struct list unwatched_link; /* among those whose front is not watched yet */
     enum exchange_state state;
+    bool is_last;    /* its answer was the last on the connection: we drain */
     bool has_served; /* an earlier request on this connection was answered */
     bool is_timing_head;
     bool drain_input; /* in DRAIN: the request's body has not come to its end */
