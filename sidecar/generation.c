@@ -88,7 +88,9 @@ int generation_prepare(struct generation *next, const struct generation *current
     if (error != 0) {
         return error;
     }
-    error = log_sink_open(&next->sink, next->config->log_file);
+    error = log_sink_open(&next->sink, next->config->log_file,
+                          next->config->has_user ? next->config->user : (uid_t)-1,
+                          next->config->has_user ? next->config->group : (gid_t)-1);
     if (error != 0) {
         log_error(log, "cannot open the log file", log_str("log_file", next->config->log_file),
                   log_errno("error", error));

@@ -21,7 +21,7 @@
 
 /* A log folder often belongs to the child's user, who could lay a link there to any file of root's
  * (as in CVE-2016-1247): as root, root's own links only. */
-static int open_file(const char *path)
+static int open_existing(const char *path)
 {
     int fd = open(path, OPEN_FLAGS | O_NOFOLLOW, 0640);
     struct stat file;
@@ -35,9 +35,25 @@ static int open_file(const char *path)
     return fd < 0 ? -errno : fd;
 }
 
-int log_sink_open(struct log_sink *sink, const char *target)
+/* Only a file that did not exist changes its owner: any other might have been put there. */
+static int open_file(const struct log_sink *sink)
 {
-    *sink = (struct log_sink){ .kind = LOG_SINK_STDERR, .path = target, .fd = STDERR_FILENO };
+    int fd = open(sink->path, OPEN_FLAGS | O_EXCL, 0640);
+
+    if (fd < 0) {
+        return errno == EEXIST ? open_existing(sink->path) : -errno;
+    }
+    if (geteuid() == 0 && fchown(fd, sink->owner, sink->group) != 0) {
+        /* It stays root's, and takes our lines all the same. */
+    }
+    return fd;
+}
+
+int log_sink_open(struct log_sink *sink, const char *target, uid_t owner, gid_t group)
+{
+    *sink = (struct log_sink){
+        .kind = LOG_SINK_STDERR, .path = target, .fd = STDERR_FILENO, .owner = owner, .group = group
+    };
     if (strcmp(target, "stderr") == 0) {
         return 0;
     }
@@ -47,7 +63,7 @@ int log_sink_open(struct log_sink *sink, const char *target)
         openlog("velox-sidecar", LOG_PID, LOG_DAEMON);
         return 0;
     }
-    sink->fd = open_file(target);
+    sink->fd = open_file(sink);
     sink->kind = LOG_SINK_FILE;
     return sink->fd < 0 ? sink->fd : 0;
 }
@@ -59,7 +75,7 @@ int log_sink_reopen(struct log_sink *sink)
     if (sink->kind != LOG_SINK_FILE) {
         return 0;
     }
-    fd = open_file(sink->path);
+    fd = open_file(sink);
     if (fd < 0) {
         return fd;
     }

@@ -7,6 +7,8 @@
  * does the parent itself, so that after a rotation even an old child's lines go into the new file.
  */
 
+#include <sys/types.h>
+
 #include "sidecar/base/buf.h"
 
 enum log_sink_kind { LOG_SINK_STDERR, LOG_SINK_SYSLOG, LOG_SINK_FILE };
@@ -15,10 +17,14 @@ struct log_sink {
     enum log_sink_kind kind;
     const char *path; /* borrowed */
     int fd;           /* the file's or that of standard error; -1 for syslog */
+    uid_t owner;      /* whom root gives a new file to; (uid_t)-1: nobody */
+    gid_t group;
 };
 
-/* target is [sidecar] log_file, borrowed. 0 or -errno: the file cannot be opened. */
-int log_sink_open(struct log_sink *sink, const char *target);
+/* target is [sidecar] log_file, borrowed. A file that is made goes to owner and group where we are
+ * root: they rotate it (logrotate's `su`). 0 or -errno: the file cannot be opened; -EPERM where
+ * root would follow a link that somebody else has made. */
+int log_sink_open(struct log_sink *sink, const char *target, uid_t owner, gid_t group);
 /* Opens the file again under its name; on failure -errno, and the old one stays. */
 int log_sink_reopen(struct log_sink *sink);
 void log_sink_close(struct log_sink *sink);

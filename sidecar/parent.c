@@ -225,7 +225,9 @@ static void watch_over(struct parent *parent)
 static int open_log(struct parent *parent)
 {
     const struct config *config = parent->current.config;
-    int error = log_sink_open(&parent->current.sink, config->log_file);
+    int error = log_sink_open(&parent->current.sink, config->log_file,
+                              config->has_user ? config->user : (uid_t)-1,
+                              config->has_user ? config->group : (gid_t)-1);
 
     if (error != 0) {
         log_init(&parent->log, STDERR_FILENO, config->log_level, config->log_format);

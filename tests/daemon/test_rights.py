@@ -8,6 +8,7 @@ import pwd
 import re
 import resource
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -47,6 +48,35 @@ def test_a_user_takes_everything(start, user):
     assert limit_of(child, "Max core file size") == ("0", "0")
     # Root's, so that nobody else of the same user looks into the memory.
     assert os.stat(f"/proc/{child}/mem").st_uid == 0
+
+
+@needs_root
+def test_the_log_belongs_to_the_user(start):
+    """logrotate works with the user's rights (`su`), or the user could have it work on others' files."""
+    stack = start(sidecar={"user": "nobody"})
+    log, entry = f"{stack.folder}/log", pwd.getpwnam("nobody")
+    stack.sidecar.wait_log("ready")
+    assert (os.stat(log).st_uid, os.stat(log).st_gid) == (entry.pw_uid, entry.pw_gid)
+    os.rename(log, log + ".1")
+    stack.sidecar.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: os.path.exists(log) and os.stat(log).st_uid == entry.pw_uid, "a new log of nobody's")
+
+
+@needs_root
+def test_root_is_not_led_to_another_file(start):
+    """By a link that the user, whose folder it is, puts in the place of the log; nor is a file that is there given to the user."""
+    stack = start(sidecar={"user": "nobody"})
+    log, secret = f"{stack.folder}/log", f"{stack.folder}/secret"
+    with open(secret, "w") as file:
+        file.write("x")
+    os.rename(log, log + ".1")
+    os.symlink(secret, log)
+    os.lchown(log, pwd.getpwnam("nobody").pw_uid, -1)
+    stack.sidecar.process.send_signal(signal.SIGUSR1)
+    wait_until(lambda: "cannot reopen the log file" in open(log + ".1").read(), "the refusal")
+    with open(secret) as file:
+        assert file.read() == "x"
+    assert os.stat(secret).st_uid == 0
 
 
 @needs_root
