@@ -82,14 +82,15 @@ void check_roots(struct report *report, const struct config *config)
 
 /* ---- folders that we write to ---------------------------------------------------------------- */
 
-static bool is_writable(struct report *report, const char *subject, const char *path)
+static bool is_writable(struct report *report, const struct config *config, const char *subject,
+                        const char *path)
 {
     struct stat folder;
 
     if (stat(path, &folder) != 0) {
         report_line(report, FINDING_FAIL, subject,
-                    "%s; make it, for the service's user alone: install -d -m 0700 -o USER %s",
-                    strerror(errno), path);
+                    "%s; make it, for the service's user alone: install -d -m 0700 -o %s %s",
+                    strerror(errno), config->has_user ? config->user_name : "USER", path);
         return false;
     }
     if (!S_ISDIR(folder.st_mode) || access(path, W_OK | X_OK) != 0) {
@@ -143,7 +144,7 @@ void check_folders(struct report *report, const struct config *config)
     char subject[SUBJECT_SIZE];
 
     (void)snprintf(subject, sizeof(subject), "spool_directory %s", spool);
-    if (is_writable(report, subject, spool)) {
+    if (is_writable(report, config, subject, spool)) {
         check_space(report, subject, spool, config->relay.max_spooled_body);
     }
     if (!cache->enabled) {
@@ -152,7 +153,7 @@ void check_folders(struct report *report, const struct config *config)
     (void)snprintf(subject, sizeof(subject), "cache %s", cache->directory);
     if (is_made_at_start(cache->directory)) {
         report_line(report, FINDING_OK, subject, "is not there yet; the service makes it");
-    } else if (is_writable(report, subject, cache->directory)) {
+    } else if (is_writable(report, config, subject, cache->directory)) {
         check_space(report, subject, cache->directory,
                     cache->max_size > SPACE_MIN ? cache->max_size : SPACE_MIN);
     }

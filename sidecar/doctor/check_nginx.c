@@ -253,6 +253,19 @@ static void name_location(char subject[SUBJECT_SIZE], const struct nginx_directi
     }
 }
 
+/* location = PATH of our status page or ping: nothing is built there, and little is sent. */
+static bool is_own_page(const struct config *config, const struct nginx_directive *block)
+{
+    const struct relay_options *relay = &config->relay;
+    const char *path;
+
+    if (block == NULL || block->word_count != 3 || strcmp(block->words[1], "=") != 0) {
+        return false;
+    }
+    path = block->words[2];
+    return strcmp(path, relay->status_path) == 0 || strcmp(path, relay->ping_path) == 0;
+}
+
 static void check_location(struct nginx_check *check, const struct nginx_directive *block,
                            const struct nginx_directive *pass, enum nginx_protocol protocol,
                            const struct nginx_settings *settings)
@@ -263,6 +276,10 @@ static void check_location(struct nginx_check *check, const struct nginx_directi
 
     check->found++;
     name_location(location.subject, block, pass);
+    if (is_own_page(check->config, block)) {
+        report_line(check->report, FINDING_OK, location.subject, "our own page");
+        return;
+    }
     check_timeout(&location, check->config->build.build_timeout_ms);
     check_switches(&location);
     check_buffers(&location);
@@ -369,6 +386,11 @@ void check_nginx(struct report *report, const struct config *config, struct span
                     "no location passes to us; set fastcgi_pass %s; where PHP is served",
                     config->listen.fastcgi_count > 0 ? config->listen.fastcgi[0].text
                                                      : "unix:/run/velox-sidecar/fastcgi.sock");
+    }
+    for (const struct nginx_directive *line = check.first; line != NULL; line = line->next) {
+        if (is_named(line, "user") && line->word_count > 1) {
+            check_front_rights(report, config, line->words[1]);
+        }
     }
     check_accel(report, config, check.first);
     nginx_dump_free(dump);

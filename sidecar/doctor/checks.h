@@ -19,6 +19,11 @@
 void check_private_tmp(struct report *report, const struct config *config);
 void check_descriptors(struct report *report, const struct config *config);
 
+/* Whether the service runs, without connecting: systemd would start it for that. Unix sockets. */
+void check_listeners(struct report *report, const struct config *config);
+/* Whether nginx's user, a word of its `user` directive, has the right to connect. Needs root. */
+void check_front_rights(struct report *report, const struct config *config, const char *user);
+
 /* Those that must be done with the rights of the service. */
 void check_php_fpm(struct report *report, const struct config *config);
 void check_velox(struct report *report, const struct config *config);

@@ -121,6 +121,7 @@ static void run_checks(struct report *report, const struct config *config)
     check_kernel(report, config);
     check_descriptors(report, config);
     check_private_tmp(report, config);
+    check_listeners(report, config);
     if (!change_user(report, config)) {
         return;
     }

@@ -2,6 +2,7 @@
 """velox-sidecar doctor: one line a finding, and what to do; exit 1 where one is FAIL."""
 
 import os
+import pwd
 import re
 import socket
 import subprocess
@@ -243,6 +244,48 @@ def test_nginx_locations(doctor, location, around, finding, told, target):
         assert worst == [] and told in lines[0][1]
     else:
         assert any(told in rest for _, rest in worst), lines
+
+
+def test_pages_of_our_own_need_no_time(doctor):
+    doctor.sections["sidecar"] = {"status_path": "/velox-status", "ping_path": "/build.php"}
+    lines = doctor.run(nginx=nginx_dump(doctor, "fastcgi_pass app;"))
+    assert [line for line in lines if "location = /build.php" in line[1]] == [
+        ("ok", "location = /build.php (/etc/nginx/sites-enabled/site:4): our own page")]
+
+
+def test_service_that_does_not_run(doctor):
+    finding, told = doctor.find(doctor.run(), "our socket unix:")
+    assert finding == "warn" and "systemctl start velox-sidecar" in told
+    # A file that was left behind is no service either.
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"{doctor.folder}/front.sock")
+    finding, told = doctor.find(doctor.run(), "our socket unix:")
+    assert finding == "warn" and "nobody listens" in told
+
+
+def test_service_that_runs(doctor):
+    service = doctor.listen(f"unix:{doctor.folder}/front.sock", b"")
+    assert doctor.find(doctor.run(), "our socket unix:") == (
+        "ok", f"our socket unix:{doctor.folder}/front.sock: the service listens")
+    assert service.got == []
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode, group, finding, told", [
+    (0o666, 0, "ok", "nginx's user nobody may connect"),
+    (0o660, None, "ok", "nginx's user nobody may connect"),
+    (0o660, 0, "FAIL", "nginx's user nobody may not connect (group root, mode 0660): set [listen] socket_group"),
+])
+def test_user_of_nginx(doctor, mode, group, finding, told):
+    os.chmod(doctor.folder, 0o755)
+    path = f"{doctor.folder}/front.sock"
+    service = doctor.listen(f"unix:{path}", b"")
+    os.chown(path, 0, pwd.getpwnam("nobody").pw_gid if group is None else group)
+    os.chmod(path, mode)
+    dump = nginx_dump(doctor, "fastcgi_pass app;").replace("events {", "user nobody;\nevents {")
+    found = [line for line in doctor.run(nginx=dump) if "nginx's user" in line[1]]
+    assert len(found) == 1 and found[0][0] == finding and told in found[0][1], found
+    assert service.got == []
 
 
 def test_nginx_passes_to_somebody_else(doctor):
