@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define GROUPS_MAX 256
+#define STANDARD_FOLDER "/run/velox-sidecar/"
 
 /* Whether the one that the child will be has all of rights (R_OK, W_OK, X_OK) on what info is
  * about. Folders above it, access lists and the like are left to the doctor, which tries. */
@@ -144,6 +145,54 @@ static bool config_is_made_at_start(const char *path)
     return access(above, W_OK | X_OK) == 0;
 }
 
+/* A file that is made at the start needs its folder. */
+static void config_check_folder_of(const struct config_file *file, struct config_report *report,
+                                   const char *section, const char *name, const char *path)
+{
+    struct stat info;
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (path[0] != '/' || config_is_broken(file, section, name) ||
+        (size_t)(slash - path) + 2 > sizeof(folder)) {
+        return;
+    }
+    (void)snprintf(folder, sizeof(folder), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+    if (stat(folder, &info) != 0) {
+        config_warning(report, config_line(file, section, name), section, name,
+                       "the folder %s cannot be found: %s; make it before the start", folder,
+                       strerror(errno));
+    } else if (!S_ISDIR(info.st_mode)) {
+        config_warning(report, config_line(file, section, name), section, name,
+                       "%s is not a folder", folder);
+    }
+}
+
+/* The service manager makes the folder of the standard socket, but no other. */
+static void config_check_sockets(const struct config_file *file, struct config_report *report,
+                                 const char *name, const struct sock_address *addresses,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *text = addresses[i].text;
+
+        if (strncmp(text, "unix:", 5) == 0 &&
+            strncmp(text + 5, STANDARD_FOLDER, strlen(STANDARD_FOLDER)) != 0) {
+            config_check_folder_of(file, report, "listen", name, text + 5);
+        }
+    }
+}
+
+static void config_check_made(const struct config_file *file, struct config_report *report)
+{
+    const struct listen_options *listen = &file->config.listen;
+
+    config_check_folder_of(file, report, "sidecar", "log_file", file->config.log_file);
+    config_check_folder_of(file, report, "sidecar", "pid_file", file->config.pid_file);
+    config_check_sockets(file, report, "fastcgi", listen->fastcgi, listen->fastcgi_count);
+    config_check_sockets(file, report, "scgi", listen->scgi, listen->scgi_count);
+}
+
 void config_check_files(const struct config_file *file, struct config_report *report)
 {
     const struct config *config = &file->config;
@@ -162,6 +211,7 @@ void config_check_files(const struct config_file *file, struct config_report *re
     for (size_t i = 0; i < roots->count; i++) {
         config_check_root(file, report, roots->items[i]);
     }
+    config_check_made(file, report);
     config_check_need(file, report, &spool);
     if (config->build.cache.enabled && !config_is_made_at_start(config->build.cache.directory)) {
         config_check_need(file, report, &cache);

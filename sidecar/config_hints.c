@@ -67,12 +67,33 @@ static bool is_near(unsigned differences, const char *name)
     return differences <= (strlen(name) < 5 ? 1 : strlen(name) < 12 ? 2 : 3);
 }
 
+/* "server_url http" of the line "server_url http://...": the ini reader takes a colon for = too. */
+static bool lacks_equals(const char *section, const char *name)
+{
+    size_t length = strcspn(name, " \t");
+
+    for (size_t i = 0; name[length] != '\0' && i < config_key_count(); i++) {
+        const struct config_key *key = config_key_at(i);
+
+        if (strcmp(key->section, section) == 0 && strlen(key->name) == length &&
+            strncmp(key->name, name, length) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void config_hint_key(const char *section, const char *name, char *hint, size_t size)
 {
     const struct config_key *best = NULL;
     unsigned best_distance = NOTHING_NEAR;
 
     hint[0] = '\0';
+    if (lacks_equals(section, name)) {
+        snprintf(hint, size, ", perhaps the = behind %.*s is missing", (int)strcspn(name, " \t"),
+                 name);
+        return;
+    }
     for (size_t i = 0; i < config_key_count(); i++) {
         const struct config_key *key = config_key_at(i);
         /* Half a slip for the wrong section. */
