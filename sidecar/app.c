@@ -209,7 +209,7 @@ static void start_drain(struct app *app)
 
     app->is_draining = true;
     log_info(&app->log, "stopping: finishing the requests that have been received",
-             log_uint("shutdown_timeout_ms", timeout_ms));
+             log_uint("shutdown_timeout_ms", timeout_ms), log_int("pid", getpid()));
     for (unsigned i = 0; i < app->relay_count; i++) {
         relay_drain(app->relays[i].relay);
     }
