@@ -87,6 +87,7 @@ def test_no_descriptor_is_left_behind(start_copy):
         pids = (stack.sidecar.process.pid, stack.sidecar.child())
         return [len(descriptors_of(pid)) for pid in pids]
     upgrade(stack)
+    stack.sidecar.wait_log("child ended")   # whose descriptors the parent has closed by then
     before = descriptors()
     for _ in range(3):
         upgrade(stack)
