@@ -83,33 +83,37 @@ def wait_until(condition, what, timeout=None):
 class Sidecar:
     """The real program, running."""
 
-    def __init__(self, folder, sections, environment=None, command=None, **popen):
+    def __init__(self, folder, sections, environment=None, command=None, addresses=None, **popen):
+        """`addresses`: where it will listen, if not at all that are configured."""
         self.folder = folder
         self.config = os.path.join(folder, "velox-sidecar.ini")
         self.log_path = os.path.join(folder, "log")
         self.stderr_path = os.path.join(folder, "stderr")
         self.log_offset = 0
-        self.address = sections["listen"]["fastcgi"].split(",")[0].strip()
+        configured = [each.strip() for key in ("fastcgi", "scgi")
+                      for each in (sections["listen"].get(key) or "").split(",") if each]
+        self.address = configured[0]
         self.write_config(sections)
         with open(self.stderr_path, "wb") as stderr:
             self.process = subprocess.Popen((command or sidecar_command()) + ["-c", self.config],
                                             stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr,
                                             start_new_session=True, env=environment, **popen)
         try:
-            self._wait_listening()
+            for address in addresses or configured:
+                self._wait_listening(address)
         except BaseException:
             self.kill()
             raise
 
-    def _wait_listening(self):
+    def _wait_listening(self, address):
         def listening():
             assert self.process.poll() is None, f"the sidecar ended: {self.everything()}"
             try:
-                peers.connect(self.address).close()
+                peers.connect(address).close()
                 return True
             except OSError:
                 return False
-        wait_until(listening, f"a listener at {self.address}", 2 * DEADLINE)
+        wait_until(listening, f"a listener at {address}", 2 * DEADLINE)
 
     def write_config(self, sections):
         # Under its name at once: a reload may be reading it.
@@ -183,11 +187,16 @@ class Sidecar:
         return self.process.wait(timeout or 2 * DEADLINE)
 
     def kill(self):
-        for pid in processes_of_session(self.process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        """All of it, until it is gone: what comes next may want its addresses."""
+        def gone():
+            left = processes_of_session(self.process.pid)
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            return not left
+        wait_until(gone, "the end of killed processes", 2 * DEADLINE)
         self.process.wait()
 
     def stop(self):

@@ -263,7 +263,7 @@ def test_a_passed_socket_replaces_the_list_and_is_never_removed(start):
     folder = make_folder()
     with unix_listener(f"{folder}/passed.sock") as passed, socket.create_server(("127.0.0.1", 0)) as tcp:
         tcp_address = "127.0.0.1:%d" % tcp.getsockname()[1]
-        stack = start(folder=folder, process=passing([passed, tcp], "scgi:fastcgi"),
+        stack = start(folder=folder, process={**passing([passed, tcp], "scgi:fastcgi"), "addresses": [tcp_address]},
                       listen={"fastcgi": tcp_address, "scgi": f"unix:{folder}/configured.sock"})
         for number in (None, signal.SIGHUP, signal.SIGUSR2, signal.SIGKILL):
             if number == signal.SIGKILL:
