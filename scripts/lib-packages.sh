@@ -6,6 +6,7 @@
 #
 #   packages_need ENTRY...   installs those that are absent; returns 1, having said what to do, when
 #                            that is impossible. Nothing absent: touches nothing, needs no rights.
+#   packages_want ENTRY...   the same for what the caller can do without: says what could not be had.
 #   packages_report          one line naming the packages that packages_need has installed, if any.
 #
 # An ENTRY is a Debian package, or COMMAND=PACKAGE or /GLOB*=PACKAGE: the package is then wanted
@@ -62,6 +63,11 @@ PACKAGES_DEB=(
 
 PACKAGES_ADDED=()
 
+# What packages_apt returns when there is no network.
+PACKAGES_NO_LIST=99
+# How long a download may take.
+packages_download_s=1800
+
 packages_is_there() {
     local entry=$1 want=${1%%=*}
     # Servers live in sbin, which is not on the PATH of every user.
@@ -105,10 +111,17 @@ packages_apt() (
     options=(-y -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
     # needrestart (Ubuntu) would restart services of the machine.
     environment=(DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 LC_ALL=C)
-    packages_as_root env "${environment[@]}" apt-get "${options[@]}" update &&
-        packages_as_root env "${environment[@]}" apt-get "${options[@]}" install \
-            --no-upgrade --no-install-recommends "$@"
+    options+=(--no-upgrade --no-install-recommends)
+    packages_as_root env "${environment[@]}" apt-get "${options[@]}" update ||
+        exit "$PACKAGES_NO_LIST"
+    packages_as_root env "${environment[@]}" timeout --foreground "$packages_download_s" \
+        apt-get "${options[@]}" install --download-only "$@" &&
+        packages_as_root env "${environment[@]}" apt-get "${options[@]}" install "$@"
 ) </dev/null
+
+packages_may_install() {
+    command -v apt-get >/dev/null 2>&1 && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+}
 
 packages_need() {
     local missing=() log
@@ -119,7 +132,7 @@ packages_need() {
         echo "missing: ${missing[*]} (names of Debian); install what matches on this system" >&2
         return 1
     fi
-    if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null && ! { [ -t 0 ] && sudo -v; }; then
+    if ! packages_may_install && ! { [ -t 0 ] && sudo -v; }; then
         echo "missing: ${missing[*]}" >&2
         echo "run as root or with sudo:  apt-get install --no-install-recommends ${missing[*]}" >&2
         return 1
@@ -134,6 +147,35 @@ packages_need() {
     fi
     rm -f "$log"
     PACKAGES_ADDED+=("${missing[@]}")
+}
+
+# One that a distribution does not have must not take the others with it.
+packages_want() {
+    local missing=() absent=() package packages_download_s=240
+    mapfile -t missing < <(packages_missing "$@" | sort -u)
+    [ "${#missing[@]}" -gt 0 ] || return 0
+
+    if ! packages_may_install; then
+        absent=("${missing[@]}")
+    else
+        echo "installing: ${missing[*]}"
+        packages_apt "${missing[@]}" >/dev/null 2>&1
+        case $? in
+        0) PACKAGES_ADDED+=("${missing[@]}") ;;
+        "$PACKAGES_NO_LIST") absent=("${missing[@]}") ;;
+        *)
+            for package in "${missing[@]}"; do
+                if packages_apt "$package" >/dev/null 2>&1; then
+                    PACKAGES_ADDED+=("$package")
+                else
+                    absent+=("$package")
+                fi
+            done
+            ;;
+        esac
+    fi
+    [ "${#absent[@]}" -eq 0 ] ||
+        echo "not installed, so that what needs them is skipped: ${absent[*]}"
 }
 
 packages_report() {

@@ -9,18 +9,21 @@ steps_passed=0
 steps_failed=0
 steps_skipped=0
 steps_beside_pid=
+steps_said_s=0
 
+# With the seconds since the line before.
 steps_say() {
-    printf '%-44s %s\n' "$1:" "$2"
+    printf '%-44s %s\n' "$1:" "$2 ($((SECONDS - steps_said_s)) s)"
+    steps_said_s=$SECONDS
 }
 
 # step NAME COMMAND...: runs it; one passed or one failed.
 step() {
-    local name=$1 log=$run/step.log begin=$SECONDS
+    local name=$1 log=$run/step.log
     shift
     if ("$@") >"$log" 2>&1 </dev/null; then
         steps_passed=$((steps_passed + 1))
-        steps_say "$name" "ok ($((SECONDS - begin)) s)"
+        steps_say "$name" ok
         return 0
     fi
     steps_failed=$((steps_failed + 1))
