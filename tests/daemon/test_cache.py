@@ -349,6 +349,9 @@ def fill(stack, count, size=100_000):
         members = request(stack)
         build(stack, members, random_bytes(size, len(made)))
         made.append(members)
+        # Uses within a millisecond have no order.
+        last_ms = int(time.time() * 1000)
+        wait_until(lambda past=last_ms: int(time.time() * 1000) > past, "the next millisecond")
     return made
 
 
