@@ -254,7 +254,7 @@ int upgrade_handed_fd(void)
     return fd > STDERR_FILENO ? fd : -1;
 }
 
-static int read_listener(const char *line, struct upgrade_state *state)
+static int read_listener(const char *line, struct upgrade_state *state, bool is_trial)
 {
     struct listener listener = { .fd = -1 };
     struct sock_address *address = &listener.address;
@@ -266,6 +266,9 @@ static int read_listener(const char *line, struct upgrade_state *state)
     if (sscanf(line, "listener %d %15s %d %ju %ju %119[^\n]", &listener.fd, kind, &is_activated,
                &device, &inode, address->text) != 6) {
         return -EPROTO;
+    }
+    if (is_trial) {
+        return 0;
     }
     address->length = sizeof(address->storage);
     if (getsockname(listener.fd, (struct sockaddr *)&address->storage, &address->length) != 0) {
@@ -289,7 +292,7 @@ static bool read_role(const char *name, enum child_role *role)
     return false;
 }
 
-static int read_child(const char *line, struct upgrade_state *state)
+static int read_child(const char *line, struct upgrade_state *state, bool is_trial)
 {
     struct child child = { .pid = 0 };
     char role[16];
@@ -300,6 +303,9 @@ static int read_child(const char *line, struct upgrade_state *state)
                role, &child.draining_since_ms, &child.deadline_ms) != 6 ||
         pid <= 0 || !read_role(role, &child.role)) {
         return -EPROTO;
+    }
+    if (is_trial) {
+        return 0;
     }
     child.pid = (pid_t)pid;
     log_pipe_adopt(&child.log, log_fd);
@@ -312,13 +318,13 @@ static int read_child(const char *line, struct upgrade_state *state)
     return -ENOSPC;
 }
 
-static int read_line(char *line, struct upgrade_state *state)
+static int read_line(char *line, struct upgrade_state *state, bool is_trial)
 {
     if (strncmp(line, "listener ", 9) == 0) {
-        return read_listener(line, state);
+        return read_listener(line, state, is_trial);
     }
     if (strncmp(line, "child ", 6) == 0) {
-        return read_child(line, state);
+        return read_child(line, state, is_trial);
     }
     line[strcspn(line, "\n")] = '\0';
     if (strncmp(line, "version ", 8) == 0) {
@@ -333,8 +339,8 @@ static int read_line(char *line, struct upgrade_state *state)
     return -EPROTO;
 }
 
-/* state NULL: the title alone. */
-static int read_lines(FILE *file, struct upgrade_state *state)
+/* In a trial the descriptors that the text names are not ours. */
+static int read_lines(FILE *file, struct upgrade_state *state, bool is_trial)
 {
     char *line = NULL;
     size_t size = 0;
@@ -343,8 +349,8 @@ static int read_lines(FILE *file, struct upgrade_state *state)
     if (getline(&line, &size, file) < 0 || strcmp(line, TITLE "\n") != 0) {
         error = -EPROTO;
     }
-    while (state != NULL && error == 0 && getline(&line, &size, file) >= 0) {
-        error = read_line(line, state);
+    while (error == 0 && getline(&line, &size, file) >= 0) {
+        error = read_line(line, state, is_trial);
     }
     free(line);
     return error;
@@ -352,12 +358,14 @@ static int read_lines(FILE *file, struct upgrade_state *state)
 
 int upgrade_check(int fd)
 {
+    struct upgrade_state state = { .pid_file = NULL };
     FILE *file = fdopen(fd, "r");
-    int error = file == NULL ? -errno : read_lines(file, NULL);
+    int error = file == NULL ? -errno : read_lines(file, &state, true);
 
     if (file != NULL) {
         fclose(file);
     }
+    free(state.pid_file);
     return error;
 }
 
@@ -369,7 +377,7 @@ int upgrade_read(int fd, struct upgrade_state *state)
     if (file == NULL) {
         return -errno;
     }
-    error = read_lines(file, state);
+    error = read_lines(file, state, false);
     fclose(file);
     if (error == 0) {
         set_all_cloexec(state, true);

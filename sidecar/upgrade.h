@@ -59,7 +59,8 @@ int upgrade_execute(const char *program, char **argv, const struct upgrade_state
  * start. It is told once.
  */
 int upgrade_handed_fd(void);
-/* In a trial, which is not handed the descriptors themselves: closes fd. 0 or -EPROTO. */
+/* In a trial, which is not handed the descriptors themselves: reads all of the text, since after
+ * the exec it would be too late, and closes fd. 0 or -EPROTO. */
 int upgrade_check(int fd);
 /*
  * Reads it and closes fd; fills state, whose children must be free ones and which the caller takes

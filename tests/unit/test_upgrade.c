@@ -186,6 +186,24 @@ static void all_that_is_written_is_read(void **state)
     tear_down(&holder);
 }
 
+static int make_text(const char *text)
+{
+    int fd = memfd_create("text", 0);
+
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    return fd;
+}
+
+static void a_trial_needs_no_descriptors(void **state)
+{
+    (void)state;
+    assert_int_equal(upgrade_check(make_text("velox-sidecar-state 1\nversion 1.2\npid_file \n"
+                                             "listener 1000000 fastcgi 0 1 2 unix:/run/a b\n"
+                                             "child 12 1000000 1000001 serving 0 0\n")),
+                     0);
+}
+
 static void what_is_not_understood_is_refused(void **state)
 {
     static const char *const texts[] = {
@@ -203,11 +221,10 @@ static void what_is_not_understood_is_refused(void **state)
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         struct child children[CHILDREN] = { { .pid = 0 } };
         struct upgrade_state read = { .children = children, .max_children = CHILDREN };
-        int fd = memfd_create("text", 0);
 
-        assert_int_equal(write(fd, texts[i], strlen(texts[i])), strlen(texts[i]));
-        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-        assert_int_equal(upgrade_read(fd, &read), -EPROTO);
+        assert_int_equal(upgrade_read(make_text(texts[i]), &read), -EPROTO);
+        /* A trial knows before it is too late. */
+        assert_int_equal(upgrade_check(make_text(texts[i])), -EPROTO);
         assert_int_equal(children[0].pid, 0);
         free_state(&read);
     }
@@ -253,6 +270,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_that_is_written_is_read),
         cmocka_unit_test(what_is_not_understood_is_refused),
+        cmocka_unit_test(a_trial_needs_no_descriptors),
         cmocka_unit_test(a_descriptor_that_is_none_is_refused),
         cmocka_unit_test(the_variable_is_told_once),
         cmocka_unit_test(our_name),
