@@ -52,7 +52,8 @@ static bool has_its_file(const struct listener *listener)
            file.st_ino == listener->inode;
 }
 
-/* 0 when the path is free now; -EADDRINUSE when somebody answers there or it is no socket. */
+/* 0 when the path is free now; -EADDRINUSE when somebody answers there, -ENOTSOCK when it is no
+ * socket. */
 static int clear_stale(const struct sock_address *address)
 {
     struct stat file;
@@ -63,7 +64,7 @@ static int clear_stale(const struct sock_address *address)
         return errno == ENOENT ? 0 : -errno;
     }
     if (!S_ISSOCK(file.st_mode)) {
-        return -EADDRINUSE;
+        return -ENOTSOCK;
     }
     error = sock_connect(address, &fd);
     if (error == 0) {
@@ -112,8 +113,12 @@ static const char *advice(int error)
     switch (error) {
     case -EADDRINUSE:
         return "another process uses this address; stop it, or change [listen] in this instance";
-    case -EACCES:
+    case -ENOTSOCK:
+        return "something that is no socket has this name; remove it, or choose another path";
     case -EPERM:
+        return "this user may not give the socket to [listen] socket_owner or socket_group, or "
+               "remove an old one of another user; start as root, or change them";
+    case -EACCES:
         return "this user may not create it; start as root, or choose another path or port";
     case -ENOENT:
         return "its folder does not exist; create it";

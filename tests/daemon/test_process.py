@@ -184,6 +184,7 @@ def test_a_listener_that_cannot_be_had_is_71(folder, listener):
             ini.write(f"[listen]\nfastcgi = {address}\n")
         result = run("-c", path)
         assert result.returncode == 71 and address.removeprefix("unix:") in result.stderr
+        assert ("no socket" in result.stderr) == ("a-file" in address)
         assert open(f"{folder}/a-file").read() == "keep me"
 
 
