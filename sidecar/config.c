@@ -200,21 +200,6 @@ static int config_collect(const char *path, struct config_reading *reading)
     return error;
 }
 
-/* Says that a key has no effect yet, if it is set to something else than what happens anyway. */
-static void config_tell_pending(const struct config_file *file, const struct config_key *key,
-                                const void *standard, struct config_report *report)
-{
-    size_t index = config_key_index(key);
-    size_t size = config_kind_size(key->kind);
-    bool differs = size > 0 ? memcmp((const char *)file + key->offset, standard, size) != 0
-                            : strcmp(file->texts[index], key->standard) != 0;
-
-    if (key->pending != NULL && differs) {
-        config_warning(report, file->lines[index], key->section, key->name,
-                       "accepted, but this version %s", key->pending);
-    }
-}
-
 /* The default of a key; it is always valid, so only memory can be missing. */
 static int config_parse_standard(struct config_file *file, const struct config_key *key)
 {
@@ -244,21 +229,10 @@ static int config_parse_given(struct config_file *file, const struct config_key 
                               struct config_report *report)
 {
     size_t index = config_key_index(key);
-    size_t size = config_kind_size(key->kind);
     struct config_value value = { .file = file, .key = key, .text = file->texts[index] };
-    uint64_t standard = 0;
-    int error = 0;
+    int error = config_value_parse(&value);
 
-    if (size > 0) {
-        error = config_parse_standard(file, key);
-        memcpy(&standard, (const char *)file + key->offset, size);
-    }
-    if (error == 0) {
-        error = config_value_parse(&value);
-    }
-    if (error == 0) {
-        config_tell_pending(file, key, &standard, report);
-    } else if (error == -EINVAL) {
+    if (error == -EINVAL) {
         config_mistake(report, file->lines[index] + value.line, key->section, key->name, "%s%s",
                        value.problem, config_hint_value(file->texts[index]));
         error = config_replace_broken(file, key);

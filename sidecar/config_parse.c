@@ -463,48 +463,42 @@ static int config_parse_owner_group(struct config_value *value)
 
 static const struct config_kind_row {
     int (*parse)(struct config_value *value);
-    size_t size;  /* of fields that can be compared as bytes */
     bool is_text; /* the field is a string of its own */
     bool is_list;
 } config_kinds[] = {
-    [CONFIG_DURATION] = { config_parse_duration, sizeof(uint64_t), false, false },
-    [CONFIG_SIZE] = { config_parse_size, sizeof(uint64_t), false, false },
-    [CONFIG_NUMBER] = { config_parse_number, sizeof(uint64_t), false, false },
-    [CONFIG_COUNT] = { config_parse_count, sizeof(unsigned), false, false },
-    [CONFIG_DECIMAL] = { config_parse_decimal, sizeof(double), false, false },
-    [CONFIG_BOOLEAN] = { config_parse_boolean, sizeof(bool), false, false },
-    [CONFIG_CHOICE] = { config_parse_choice, sizeof(unsigned), false, false },
-    [CONFIG_THREADS] = { config_parse_threads, sizeof(unsigned), false, false },
-    [CONFIG_MODE] = { config_parse_mode, sizeof(unsigned), false, false },
-    [CONFIG_GIGABYTES] = { config_parse_gigabytes, sizeof(uint64_t), false, false },
-    [CONFIG_TEXT] = { config_parse_text, 0, true, false },
-    [CONFIG_PATH] = { config_parse_path, 0, true, false },
-    [CONFIG_FOLDER] = { config_parse_folder, 0, true, false },
-    [CONFIG_LOG_FILE] = { config_parse_log_file, 0, true, false },
-    [CONFIG_SCRIPT] = { config_parse_script, 0, true, false },
-    [CONFIG_LOCATION] = { config_parse_location, 0, true, false },
-    [CONFIG_URL_PATH] = { config_parse_url_path, 0, true, false },
-    [CONFIG_TEMPLATE] = { config_parse_template, 0, true, false },
-    [CONFIG_USER] = { config_parse_user, 0, true, false },
-    [CONFIG_GROUP] = { config_parse_group, sizeof(gid_t), false, false },
-    [CONFIG_OWNER] = { config_parse_owner, sizeof(uid_t), false, false },
-    [CONFIG_OWNER_GROUP] = { config_parse_owner_group, sizeof(gid_t), false, false },
-    [CONFIG_ADDRESSES] = { config_parse_list, 0, false, true },
-    [CONFIG_NETWORKS] = { config_parse_list, 0, false, true },
-    [CONFIG_SERVERS] = { config_parse_list, 0, false, true },
-    [CONFIG_MAPPINGS] = { config_parse_list, 0, false, true },
-    [CONFIG_ROOTS] = { config_parse_list, 0, false, true },
-    [CONFIG_GLOBS] = { config_parse_list, 0, false, true },
+    [CONFIG_DURATION] = { config_parse_duration, false, false },
+    [CONFIG_SIZE] = { config_parse_size, false, false },
+    [CONFIG_NUMBER] = { config_parse_number, false, false },
+    [CONFIG_COUNT] = { config_parse_count, false, false },
+    [CONFIG_DECIMAL] = { config_parse_decimal, false, false },
+    [CONFIG_BOOLEAN] = { config_parse_boolean, false, false },
+    [CONFIG_CHOICE] = { config_parse_choice, false, false },
+    [CONFIG_THREADS] = { config_parse_threads, false, false },
+    [CONFIG_MODE] = { config_parse_mode, false, false },
+    [CONFIG_GIGABYTES] = { config_parse_gigabytes, false, false },
+    [CONFIG_TEXT] = { config_parse_text, true, false },
+    [CONFIG_PATH] = { config_parse_path, true, false },
+    [CONFIG_FOLDER] = { config_parse_folder, true, false },
+    [CONFIG_LOG_FILE] = { config_parse_log_file, true, false },
+    [CONFIG_SCRIPT] = { config_parse_script, true, false },
+    [CONFIG_LOCATION] = { config_parse_location, true, false },
+    [CONFIG_URL_PATH] = { config_parse_url_path, true, false },
+    [CONFIG_TEMPLATE] = { config_parse_template, true, false },
+    [CONFIG_USER] = { config_parse_user, true, false },
+    [CONFIG_GROUP] = { config_parse_group, false, false },
+    [CONFIG_OWNER] = { config_parse_owner, false, false },
+    [CONFIG_OWNER_GROUP] = { config_parse_owner_group, false, false },
+    [CONFIG_ADDRESSES] = { config_parse_list, false, true },
+    [CONFIG_NETWORKS] = { config_parse_list, false, true },
+    [CONFIG_SERVERS] = { config_parse_list, false, true },
+    [CONFIG_MAPPINGS] = { config_parse_list, false, true },
+    [CONFIG_ROOTS] = { config_parse_list, false, true },
+    [CONFIG_GLOBS] = { config_parse_list, false, true },
 };
 
 bool config_kind_is_list(enum config_kind kind)
 {
     return config_kinds[kind].is_list;
-}
-
-size_t config_kind_size(enum config_kind kind)
-{
-    return config_kinds[kind].size;
 }
 
 int config_value_parse(struct config_value *value)

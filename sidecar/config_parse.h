@@ -23,8 +23,6 @@ void config_value_free(struct config_file *file, const struct config_key *key);
 
 /* Whether the kind is a list, whose text may go on in further lines. */
 bool config_kind_is_list(enum config_kind kind);
-/* The bytes of the field, for kinds that can be compared as bytes; 0 for others. */
-size_t config_kind_size(enum config_kind kind);
 
 /* The rest is for config_parse.c and config_parse_lists.c. */
 

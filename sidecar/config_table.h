@@ -52,9 +52,6 @@ struct config_key {
     uint64_t min;         /* numbers */
     uint64_t max;
     const char *const *choices; /* names, ended by NULL */
-    /* Not NULL: the feature comes with a later version. The rest of the sentence "accepted, but
-     * this version ...". Remove it from the row when the feature is there. */
-    const char *pending;
 };
 
 /* The rows, sections together, in the order of the manual. */

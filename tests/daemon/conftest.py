@@ -246,20 +246,6 @@ not_in_a_wrapper = pytest.mark.skipif(bool(os.environ.get("VELOX_SIDECAR_WRAPPER
                                       reason="many processes, each of them slow in a wrapper such as valgrind")
 
 
-def needs(section, key, value):
-    """Skips the test while -t says of the key that this version does not obey it yet."""
-    folder = tempfile.mkdtemp(prefix="vx-")
-    try:
-        with open(f"{folder}/ini", "w") as config:
-            config.write(f"[{section}]\n{key} = {value}\n")
-        told = subprocess.run(sidecar_command() + ["-t", "-c", f"{folder}/ini"], capture_output=True, text=True)
-        for line in told.stderr.splitlines():
-            if f"[{section}] {key}: warning:" in line and "yet" in line:
-                pytest.skip(line.partition("warning: ")[2])
-    finally:
-        shutil.rmtree(folder)
-
-
 def check_waits(began, times, waits):
     """POSTs came at `times`, `waits` seconds apart. One that is seen late, on a busy machine, makes the next gap look short:
     so what is certain is that none came before all waits since `began` were over. (tests/sim have the exact figures.)"""

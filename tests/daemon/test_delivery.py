@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 import peers
-from conftest import check_error, descriptors_of, needs, wait_until
+from conftest import check_error, descriptors_of, wait_until
 from peers import SLOW, environment, random_bytes
 
 BUILD_HEAD = "X-Velox-Build: true\r\nContent-Type: application/json\r\n"
@@ -580,7 +580,6 @@ def test_nothing_reaches_the_front_before_the_head(stack):
 
 
 def test_a_client_that_never_reads_is_cut_at_stall_timeout(start):
-    needs("listen", "stall_timeout", "1s")
     stack = start(listen={"stall_timeout": "200ms"})
     front = deliver(stack, stack.artifact(random_bytes(16 << 20)))
     front.read_head()
@@ -593,7 +592,6 @@ def test_a_client_that_never_reads_is_cut_at_stall_timeout(start):
 
 
 def test_a_client_that_reads_slowly_is_not_cut_at_stall_timeout(start):
-    needs("listen", "stall_timeout", "1s")
     stack = start(listen={"stall_timeout": "200ms"})
     content = random_bytes(4 << 20)
     front = deliver(stack, stack.artifact(content))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, needs, wait_until
+from conftest import check_error, wait_until
 from peers import BEGIN_REQUEST, KEEP_CONN, PARAMS, RESPONDER, STDIN, environment, random_bytes
 
 
@@ -348,7 +348,6 @@ def test_a_worker_that_dies_while_it_is_sent_an_upload_answers_first(stack):
 # ---- too busy --------------------------------------------------------------------------------------
 
 def test_requests_beyond_max_connections_wait_their_turn(start):
-    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1})
     fronts = []
     worker = None
@@ -366,7 +365,6 @@ def test_requests_beyond_max_connections_wait_their_turn(start):
 
 
 def test_a_wait_past_queue_timeout_is_503(start):
-    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1, "queue_timeout": "100ms"})
     first = stack.ask()
     worker = stack.fpm.accept()
@@ -385,7 +383,6 @@ def test_a_wait_past_queue_timeout_is_503(start):
 
 
 def test_a_queued_request_whose_client_left_never_reaches_php(start):
-    needs("php_fpm", "max_connections", 1)
     stack = start(php_fpm={"max_connections": 1})
     first = stack.ask()
     worker = stack.fpm.accept()

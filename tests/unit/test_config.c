@@ -709,30 +709,6 @@ static void test_no_needless_warnings(void **state)
     }
 }
 
-/* Keys whose feature is missing are named, but only where they are set to something else. */
-static void test_pending_keys(void **state)
-{
-    struct place *place = *state;
-
-    for (size_t i = 0; i < config_key_count(); i++) {
-        const struct config_key *key = config_key_at(i);
-        char start[128];
-        char text[256];
-
-        if (key->pending == NULL) {
-            continue;
-        }
-        snprintf(start, sizeof(start), " [%s] %s: warning: accepted", key->section, key->name);
-        snprintf(text, sizeof(text), "[%s]\n%s = %s\n", key->section, key->name, key->standard);
-        load_valid(place, text);
-        assert_null(strstr(place->messages, start));
-    }
-    if (config_key_find("cache", "enabled")->pending != NULL) {
-        load_valid(place, "\n[cache]\nenabled = yes\n");
-        assert_message(place, "3: [cache] enabled: warning: ", "accepted, but this version");
-    }
-}
-
 /* Reading what was printed and printing it again must give the same text. */
 static void print_and_read_again(struct place *place)
 {
@@ -876,7 +852,6 @@ int main(void)
         config_test(test_a_value_that_is_too_long_for_a_message),
         config_test(test_warnings),
         config_test(test_no_needless_warnings),
-        config_test(test_pending_keys),
         config_test(test_printing_round_trip),
         config_test(test_printing_long_lists),
         config_test(test_the_shipped_file),
