@@ -230,6 +230,21 @@ static void config_check_status(const struct config_file *file, struct config_re
     }
 }
 
+/* What is compared is "os/arch", which always has a slash. */
+static void config_check_platforms(const struct config_file *file, struct config_report *report)
+{
+    const struct string_list *platforms = &file->config.build.policy.allow_platforms;
+
+    for (size_t i = 0; i < platforms->count; i++) {
+        if (strpbrk(platforms->items[i], "/*") == NULL) {
+            config_warning(report, config_line(file, "policy", "allow_platforms"), "policy",
+                           "allow_platforms",
+                           "\"%s\" matches no platform; write os/arch, such as %s/*",
+                           platforms->items[i], platforms->items[i]);
+        }
+    }
+}
+
 static void config_check_cache(const struct config_file *file, struct config_report *report)
 {
     unsigned size_line = config_line(file, "cache", "max_size");
@@ -258,6 +273,7 @@ void config_check(const struct config_file *file, struct config_report *report)
                        "empty; allowed is at least one address of PHP-FPM");
     }
     config_check_velox(file, report);
+    config_check_platforms(file, report);
     config_check_times(file, report);
     config_check_files(file, report);
     config_check_peers(file, report);

@@ -130,6 +130,40 @@ static void config_check_token(const struct config_file *file, struct config_rep
     }
 }
 
+/* Whether a line of the file begins a certificate (RFC 7468). Files that cannot be read count as if
+ * one did: that is told elsewhere. */
+static bool config_has_certificate(const char *path)
+{
+    char line[128];
+    bool found = false;
+    FILE *certificates = fopen(path, "re");
+
+    while (certificates != NULL && !found && fgets(line, sizeof(line), certificates) != NULL) {
+        found = strncmp(line, "-----BEGIN ", strlen("-----BEGIN ")) == 0;
+    }
+    if (certificates != NULL) {
+        (void)fclose(certificates);
+    }
+    return found || certificates == NULL;
+}
+
+static void config_check_authorities(const struct config_file *file, struct config_report *report)
+{
+    const char *path = file->config.build.ca_file;
+    const struct config_need need = { "velox", "ca_file", path, false, R_OK, "to read it" };
+
+    if (path[0] == '\0') {
+        return;
+    }
+    config_check_need(file, report, &need);
+    if (!config_has_certificate(path)) {
+        config_warning(report, config_line(file, "velox", "ca_file"), "velox", "ca_file",
+                       "%s has no certificate in it, so no https server can be trusted; PEM is "
+                       "wanted, which has lines \"-----BEGIN CERTIFICATE-----\"",
+                       path);
+    }
+}
+
 /* The service makes a folder that is missing, if the one above it is there. */
 static bool config_is_made_at_start(const char *path)
 {
@@ -201,8 +235,6 @@ void config_check_files(const struct config_file *file, struct config_report *re
                                        true,      W_OK | X_OK,       "to write uploads to it" };
     const struct config_need cache = { "cache", "directory", config->build.cache.directory,
                                        true,    W_OK | X_OK, "to write to it" };
-    const struct config_need authorities = { "velox", "ca_file", config->build.ca_file,
-                                             false,   R_OK,      "to read it" };
 
     if (roots->count == 0) {
         config_mistake(report, config_line(file, "artifact", "root"), "artifact", "root",
@@ -218,8 +250,6 @@ void config_check_files(const struct config_file *file, struct config_report *re
     }
     if (config->build.server_count > 0) {
         config_check_token(file, report);
-    }
-    if (config->build.server_count > 0 && config->build.ca_file[0] != '\0') {
-        config_check_need(file, report, &authorities);
+        config_check_authorities(file, report);
     }
 }
