@@ -47,12 +47,21 @@ static int look_into_pipe(struct deliver_stream *stream)
     return 0;
 }
 
-static enum deliver_result skip(struct deliver_stream *stream, uint8_t *scratch, size_t size)
+/* Counts against the turn's share: a source may be as fast as we are. */
+static enum deliver_result skip(struct deliver_stream *stream, uint8_t *scratch, size_t size,
+                                uint64_t budget)
 {
-    while (stream->skip_bytes > 0) {
-        size_t wanted = stream->skip_bytes < size ? (size_t)stream->skip_bytes : size;
-        ssize_t got = read(stream->watch.fd, scratch, wanted);
+    uint64_t stop = stream->skip_bytes > budget ? stream->skip_bytes - budget : 0;
 
+    while (stream->skip_bytes > 0) {
+        uint64_t left = stream->skip_bytes - stop;
+        size_t wanted = left < size ? (size_t)left : size;
+        ssize_t got;
+
+        if (left == 0) {
+            return DELIVER_PAUSED;
+        }
+        got = read(stream->watch.fd, scratch, wanted);
         if (got > 0) {
             stream->skip_bytes -= (uint64_t)got;
         } else if (got < 0 && errno == EAGAIN) {
@@ -136,7 +145,7 @@ enum deliver_result deliver_stream_send(struct deliver_stream *stream, struct de
     enum deliver_result result = DELIVER_DONE;
 
     if (delivery->offset < delivery->end && stream->skip_bytes > 0) {
-        result = skip(stream, scratch, size);
+        result = skip(stream, scratch, size, budget > 0 ? budget : 1);
         if (result != DELIVER_DONE) {
             return result;
         }

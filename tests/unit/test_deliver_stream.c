@@ -253,6 +253,22 @@ static void test_a_source_that_ends_before_the_part(void **state)
     assert_int_equal(scene->delivery.offset, 5000);
 }
 
+/* A source may be as fast as we are: what is skipped counts as what is sent does. */
+static void test_what_is_skipped_uses_up_the_share(void **state)
+{
+    struct scene *scene = *state;
+
+    start(scene, 50000, 60000);
+    put(scene, 60000);
+    assert_int_equal(send_some(scene, 20000), DELIVER_PAUSED);
+    assert_int_equal(scene->stream.skip_bytes, 30000);
+    assert_int_equal(send_some(scene, 20000), DELIVER_PAUSED);
+    assert_int_equal(scene->stream.skip_bytes, 10000);
+    assert_int_equal(send_some(scene, 20000), DELIVER_DONE);
+    take(scene, 100000);
+    assert_int_equal(check_records(scene, 50000), 10000);
+}
+
 static void test_a_reader_that_is_gone(void **state)
 {
     struct scene *scene = *state;
@@ -281,6 +297,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_source_that_ends_early, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_source_that_ends_before_the_part, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_skipped_uses_up_the_share, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_reader_that_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_no_part_needs_no_byte, set_up, tear_down),
     };
