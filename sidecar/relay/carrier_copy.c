@@ -121,7 +121,7 @@ static enum deliver_result send_batch(const struct batch *batch, const struct ca
     }
     /* What does not fit is read in vain. */
     if (done < batch->size) {
-        delivery->room = done;
+        delivery->room = done > ROOM_BYTES_MIN ? done : ROOM_BYTES_MIN;
     } else if (delivery->room < ROOM_BYTES) {
         delivery->room *= 2;
     }
