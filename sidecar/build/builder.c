@@ -249,6 +249,8 @@ static void on_build_end(struct build *build)
     if (build->failure == FAILURE_BUILD_FAILED) {
         failed_builds_add(&builder->failed, build->request.key, buf_span(&build->message),
                           loop_now_ms(builder->services.loop));
+    } else if (build->state == BUILD_READY) {
+        failed_builds_forget(&builder->failed, build->request.key);
     }
     while ((link = build->tickets.next) != &build->tickets) {
         struct ticket *ticket = list_entry(link, struct ticket, link);

@@ -64,14 +64,21 @@ static struct failed_build *find(const struct failed_builds *failed, const uint8
     return NULL;
 }
 
-void failed_builds_add(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE],
-                       struct span message, uint64_t now_ms)
+void failed_builds_forget(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE])
 {
     struct failed_build *entry = find(failed, key);
 
     if (entry != NULL) {
         forget(failed, entry);
     }
+}
+
+void failed_builds_add(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE],
+                       struct span message, uint64_t now_ms)
+{
+    struct failed_build *entry;
+
+    failed_builds_forget(failed, key);
     if (failed->ttl_ms == 0) {
         return;
     }

@@ -27,6 +27,9 @@ void failed_builds_deinit(struct failed_builds *failed);
 void failed_builds_add(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE],
                        struct span message, uint64_t now_ms);
 
+/* It has succeeded since (only a forced build is tried before the time is over). */
+void failed_builds_forget(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE]);
+
 /* True with *message, borrowed until the next call, if the build has failed within the last ttl_ms.
  * */
 bool failed_builds_find(struct failed_builds *failed, const uint8_t key[BUILD_REQUEST_KEY_SIZE],

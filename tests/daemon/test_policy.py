@@ -75,6 +75,18 @@ def test_a_failure_is_remembered_for_equal_requests(start):
     assert len(stack.velox.history) == 3
 
 
+def test_a_failure_is_forgotten_when_a_forced_build_succeeds(start):
+    stack = start(velox={"failure_ttl": "1m"})
+    failing(stack)
+    request = stack.build_request()
+    check_error(stack.php_asks_for_build(request).read_answer(), 500, "build_failed")
+    path = stack.artifact(b"mended")
+    stack.velox.respond = lambda call: call.answer(json.dumps({"path": path}))
+    forced = json.dumps({**json.loads(request), "force_rebuild": True}).encode()
+    assert stack.php_asks_for_build(forced).read_answer().body == b"mended"
+    assert stack.php_asks_for_build(request).read_answer().body == b"mended"
+
+
 @pytest.mark.parametrize("ttl", ["0", "1ms"])
 def test_a_failure_is_not_remembered_longer_than_that(start, ttl):
     stack = start(velox={"failure_ttl": ttl})

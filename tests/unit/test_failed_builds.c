@@ -88,6 +88,21 @@ static void test_again(void **state)
     failed_builds_deinit(&failed);
 }
 
+static void test_success_is_the_end_of_it(void **state)
+{
+    struct failed_builds failed;
+
+    (void)state;
+    failed_builds_init(&failed, TTL_MS);
+    add(&failed, 1, "why", 0);
+    add(&failed, 2, "other", 0);
+    failed_builds_forget(&failed, key_of(1).bytes);
+    failed_builds_forget(&failed, key_of(3).bytes);
+    expect(&failed, 1, 1, NULL);
+    expect(&failed, 2, 1, "other");
+    failed_builds_deinit(&failed);
+}
+
 static void test_empty_message(void **state)
 {
     struct failed_builds failed;
@@ -124,7 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_for_a_while), cmocka_unit_test(test_off),
         cmocka_unit_test(test_again),       cmocka_unit_test(test_empty_message),
-        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_bounded),     cmocka_unit_test(test_success_is_the_end_of_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
