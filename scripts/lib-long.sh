@@ -42,24 +42,41 @@ long_analyzer() {
         make -j"$jobs" all
 }
 
+# Unit tests that start threads: ThreadSanitizer has nothing to see in the others.
+long_threaded_tests() {
+    (cd "$source" && grep -l pthread_create tests/unit/*.c | sed 's/\.c$//')
+}
+
+# long_build_sanitized FOLDER SANITIZERS TARGET...
 # -O1 keeps stack traces whole and is fast enough.
 long_build_sanitized() {
     local folder=$1 sanitizers=$2
+    shift 2
     configure_in "$build/$folder" --enable-sanitizers="$sanitizers" CC=clang CFLAGS='-g -O1' &&
-        make -j"$jobs" all && make -j"$jobs" check TESTS=
+        make -j"$jobs" all && make -j"$jobs" "$@"
+}
+
+long_build_asan() {
+    long_build_sanitized asan address,undefined check TESTS=
+}
+
+# shellcheck disable=SC2046
+long_build_tsan() {
+    long_build_sanitized tsan thread check-tools $(long_threaded_tests)
 }
 
 # A child that a sanitizer ends is started again by its parent and a test may not notice: reports go
 # to files, in a folder that the unprivileged child may write to, and a file is a failure.
+# long_sanitizers NAME FOLDER [TESTS]
 long_sanitizers() {
-    local name=$1 folder=$2 reports=$run/$2
+    local name=$1 folder=$2 tests=${3:-} reports=$run/$2
     mkdir -p "$reports" && chmod 1777 "$reports"
     local common=log_path=$reports/report
     export ASAN_OPTIONS=$common:detect_leaks=1:detect_stack_use_after_return=1
     export UBSAN_OPTIONS=$common:print_stacktrace=1
     export TSAN_OPTIONS=$common:second_deadlock_stack=1
     export VELOX_TEST_SLOW=4
-    run_check "$name: unit, simulations, corpora" "$build/$folder"
+    run_check "$name: make check" "$build/$folder" ${tests:+"$tests"}
     run_pytest "$name: daemon" daemon "$build/$folder"
     unset ASAN_OPTIONS UBSAN_OPTIONS TSAN_OPTIONS VELOX_TEST_SLOW
     step "$name: reports" long_no_reports "$reports"
@@ -78,14 +95,21 @@ long_no_reports() {
     return $result
 }
 
+# What starts a process for each case, or many at once, is left to the sanitizers: it would take as long
+# again, and most of that in the C library's start.
 long_valgrind_tests() {
+    local left
+    for left in process doctor policy reload upgrade systemd large_bodies builds_many; do
+        pytest_options+=("--ignore=tests/daemon/test_$left.py")
+    done
     mkdir -p "$run/valgrind" && chmod 1777 "$run/valgrind"
-    export VELOX_SIDECAR_WRAPPER="valgrind --quiet --trace-children=yes --track-fds=no \
+    export VELOX_SIDECAR_WRAPPER="valgrind --quiet --vgdb=no --trace-children=yes --track-fds=no \
 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
 --error-exitcode=99 --log-file=$run/valgrind/%p.log"
     export VELOX_TEST_SLOW=10
     limit_s=780 run_pytest "valgrind: daemon" daemon "$build/plain"
     unset VELOX_SIDECAR_WRAPPER VELOX_TEST_SLOW
+    pytest_options=()
     step "valgrind: reports" long_valgrind_reports
 }
 
@@ -144,8 +168,11 @@ long_lintian() {
 
 # Most of the time of valgrind's run is one process waiting for another: the rest goes beside it.
 long_beside_valgrind() {
+    step "analyzer" long_analyzer
+    step "address: build" long_build_asan
+    step "thread: build" long_build_tsan
     long_sanitizers "address" asan
-    long_sanitizers "thread" tsan
+    long_sanitizers "thread" tsan "$(long_threaded_tests | tr '\n' ' ')"
     long_fuzz_all
     step "make distcheck" long_distcheck
     run_pytest "installation" packaging "$build/plain"
@@ -163,9 +190,6 @@ long_steps() {
     step "shellcheck" long_shellcheck
     step "architecture" long_architecture
     run_pytest "status page: Chromium, Prometheus" e2e/test_status_page.py "$build/plain"
-    step "analyzer" long_analyzer
-    step "address: build" long_build_sanitized asan address,undefined
-    step "thread: build" long_build_sanitized tsan thread
     steps_beside v long_valgrind_tests
     long_beside_valgrind
     steps_join
