@@ -138,7 +138,7 @@ long_fuzz() {
     local target=$1 corpus=$source/tests/fuzz/corpus/${1#fuzz_}
     mkdir -p "$run/$target" && cd "$run/$target" || return 1
     # New inputs go into the first folder: a scratch one, not the source's.
-    mkdir -p new && "$build/fuzz/tests/fuzz/$target" -max_total_time=5 -timeout=5 \
+    mkdir -p new && "$build/fuzz/tests/fuzz/$target" -max_total_time=3 -timeout=5 \
         -print_final_stats=1 new "$corpus"
 }
 

@@ -19,7 +19,7 @@ SLOW = float(os.environ.get("VELOX_TEST_SLOW", "1"))
 # How long anything may take that should happen at once.
 DEADLINE = 5.0 * SLOW
 # How long to look before saying that something did not happen.
-A_MOMENT = 0.08 * SLOW
+A_MOMENT = 0.08 * min(SLOW, 5)
 
 BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR, DATA = range(1, 9)
 GET_VALUES, GET_VALUES_RESULT, UNKNOWN_TYPE = 9, 10, 11
