@@ -87,18 +87,24 @@ def test_a_group_of_its_own(start):
     assert status["Gid"].split()[0] != group and set(status["Gid"].split()) <= set(status["Groups"].split())
 
 
+def program_for_others(folder):
+    """A copy of the program that another user may run: build folders are often closed to others."""
+    os.chmod(folder, 0o777)
+    return shutil.copy(sidecar_command()[-1], f"{folder}/velox-sidecar")
+
+
 @needs_root
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="gives a capability with setpriv (util-linux)")
 @pytest.mark.skipif(WATCHED, reason="valgrind is not started as the sidecar is")
 def test_a_capability_of_the_start_is_not_kept(folder):
     """As a unit with User= and AmbientCapabilities= starts it."""
-    os.chmod(folder, 0o777)
+    program = program_for_others(folder)
     with open(f"{folder}/ini", "w") as config:
         config.write(f"[listen]\nfastcgi = unix:{folder}/sock\n[php_fpm]\nspool_directory = {folder}\n")
     with open(f"{folder}/log", "w") as log:
         process = subprocess.Popen(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
                                     "--inh-caps=+net_bind_service", "--ambient-caps=+net_bind_service",
-                                    *sidecar_command(), "-c", f"{folder}/ini"], stderr=log)
+                                    program, "-c", f"{folder}/ini"], stderr=log)
         try:
             ready = wait_until(lambda: re.search(r"msg=ready.* pid=(\d+)", open(f"{folder}/log").read()), "its begin")
             assert int(status_of(process.pid)["CapAmb"], 16) != 0
@@ -115,11 +121,11 @@ def test_a_capability_of_the_start_is_not_kept(folder):
 @pytest.mark.skipif(platform.machine() not in CAPSET, reason="the number of capset is not known")
 def test_a_unit_that_filters_capset(folder):
     """As the shipped one does: without capabilities there is nothing to set."""
-    os.chmod(folder, 0o777)
+    program = program_for_others(folder)
     with open(f"{folder}/ini", "w") as config:
         config.write(f"[listen]\nfastcgi = unix:{folder}/sock\n[php_fpm]\nspool_directory = {folder}\n")
     with open(f"{folder}/log", "w") as log:
-        process = subprocess.Popen([*sidecar_command(), "-c", f"{folder}/ini"], stderr=log, user=65534, group=65534,
+        process = subprocess.Popen([program, "-c", f"{folder}/ini"], stderr=log, user=65534, group=65534,
                                    extra_groups=[], preexec_fn=refusing(CAPSET[platform.machine()], errno.EPERM))
         try:
             wait_until(lambda: "msg=ready" in open(f"{folder}/log").read(), "its begin")

@@ -218,7 +218,7 @@ static void try_files_outside(struct trial *trial)
     expect(trial, REFUSED(open(trial->place->secret, O_WRONLY), EACCES), "write a file outside");
     expect(trial, REFUSED(open("/etc/shadow", O_RDONLY), EACCES), "/etc/shadow");
     expect(trial, REFUSED(open("/etc/passwd", O_RDONLY), EACCES), "/etc/passwd");
-    expect(trial, REFUSED(open("/etc/hosts", O_RDONLY), EACCES),
+    expect(trial, REFUSED(open("/etc/hosts", O_RDONLY), EACCES) || errno == ENOENT,
            "/etc/hosts, for which no server calls");
     expect(trial, REFUSED(open("/proc/self/environ", O_RDONLY), EACCES), "/proc/self/environ");
     expect(trial, REFUSED(open("/", O_RDONLY | O_DIRECTORY), EACCES), "list /");
@@ -424,8 +424,11 @@ static void try_names(struct trial *trial)
     const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
     struct addrinfo *found = NULL;
 
-    expect(trial, getaddrinfo("localhost", "80", &hints, &found) == 0, "look localhost up");
-    expect(trial, WORKS(open("/etc/hosts", O_RDONLY)) || errno == ENOENT, "/etc/hosts");
+    if (WORKS(open("/etc/hosts", O_RDONLY))) {
+        expect(trial, getaddrinfo("localhost", "80", &hints, &found) == 0, "look localhost up");
+    } else {
+        expect(trial, errno == ENOENT, "/etc/hosts"); /* the smallest of systems have none */
+    }
     expect(trial, REFUSED(open("/etc/passwd", O_RDONLY), EACCES), "/etc/passwd");
     expect(trial,
            mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
@@ -449,7 +452,8 @@ static void try_certificates(struct trial *trial)
     expect(trial,
            REFUSED(open("/etc/ssl/private", O_RDONLY | O_DIRECTORY), EACCES) || errno == ENOENT,
            "the keys");
-    expect(trial, REFUSED(open("/etc/hosts", O_RDONLY), EACCES), "no name, no hosts");
+    expect(trial, REFUSED(open("/etc/hosts", O_RDONLY), EACCES) || errno == ENOENT,
+           "no name, no hosts");
 }
 
 static void test_certificates_are_read_where_a_server_has_some(void **state)
