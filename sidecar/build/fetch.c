@@ -21,7 +21,9 @@
 
 #define CONNECT_TIMEOUT_MS 10000
 #define URL_MAX_BYTES (64u * 1024u)
-#define READ_BUFFER_BYTES 65536
+/* A download whose client does not read costs 84 kB of memory with it, 131 kB with twice as much;
+ * the speed is the same. */
+#define READ_BUFFER_BYTES 32768
 /* A source that sends nothing for so long, though there is room, counts as cut. */
 #define STALL_MS 30000
 

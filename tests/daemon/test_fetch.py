@@ -275,6 +275,19 @@ def test_a_slow_client_costs_no_memory_and_holds_up_the_source(remote):
     stack.sidecar.assert_grew_less(before, 4096)
 
 
+def test_many_slow_clients_cost_little_memory(remote):
+    stack = remote(sidecar={"threads": 1})
+    content = random_bytes(4 << 20)
+    before = None
+    for _ in range(65):
+        front = ask(stack)
+        send(stack.source.accept(), head(len(content)) + content)
+        front.read_head()
+        before = before or stack.sidecar.peak_memory_kb()
+    stack.check_serves()
+    stack.sidecar.assert_grew_less(before, 7 << 10)
+
+
 def test_many_at_once(remote):
     stack = remote()
     contents = [random_bytes(2 << 20, seed) for seed in range(8)]
