@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Writing and removing the pid file. Must never remove one that another instance has written.
+ * Writing and removing the pid file. Must never remove one that another instance has written, nor
+ * follow a link or wait for a pipe: the folder may belong to somebody with fewer rights than we
+ * have.
  */
 #include "sidecar/pid_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,10 +15,18 @@
 
 static bool write_number(const char *path)
 {
-    FILE *file = fopen(path, "we");
+    int fd;
+    FILE *file;
     bool is_written;
 
+    /* What is left of an interrupted start, or laid there: it goes, whatever it is. */
+    (void)unlink(path);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    file = fd < 0 ? NULL : fdopen(fd, "w");
     if (file == NULL) {
+        if (fd >= 0) {
+            close(fd);
+        }
         return false;
     }
     is_written = fprintf(file, "%ld\n", (long)getpid()) > 0;
@@ -44,14 +55,14 @@ int pid_file_write(const char *path)
 
 void pid_file_remove(const char *path)
 {
-    FILE *file = path[0] == '\0' ? NULL : fopen(path, "re");
-    long pid = 0;
+    int fd = path[0] == '\0' ? -1 : open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    char text[24] = "";
 
-    if (file == NULL) {
+    if (fd < 0) {
         return;
     }
-    if (fscanf(file, "%ld", &pid) == 1 && pid == (long)getpid()) {
+    if (read(fd, text, sizeof(text) - 1) > 0 && strtol(text, NULL, 10) == (long)getpid()) {
         (void)unlink(path);
     }
-    fclose(file);
+    close(fd);
 }

@@ -14,7 +14,7 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, processes_of_session, sidecar_command, unused_port, wait_until
+from conftest import check_error, make_folder, processes_of_session, sidecar_command, unused_port, wait_until
 from peers import DEADLINE, SLOW, environment
 
 
@@ -221,6 +221,23 @@ def test_the_pid_file_is_the_parents(start):
         assert int(file.read()) == stack.sidecar.process.pid
     stack.sidecar.stop()
     assert not os.path.exists(f"{stack.folder}/pid")
+
+
+def test_the_pid_file_follows_no_link_and_waits_for_no_pipe(start):
+    folder = make_folder()
+    with open(f"{folder}/secret", "w") as file:
+        file.write("secret")
+    os.symlink(f"{folder}/secret", f"{folder}/pid.new")
+    stack = start(folder=folder, sidecar={"pid_file": "{folder}/pid"})
+    stack.check_serves()
+    with open(f"{folder}/pid") as file:
+        assert int(file.read()) == stack.sidecar.process.pid
+    with open(f"{folder}/secret") as file:
+        assert file.read() == "secret"
+    os.remove(f"{folder}/pid")
+    os.mkfifo(f"{folder}/pid")
+    stack.sidecar.stop()
+    assert stat.S_ISFIFO(os.lstat(f"{folder}/pid").st_mode)
 
 
 # ---- stopping ----------------------------------------------------------------------------------------
