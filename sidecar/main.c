@@ -22,6 +22,7 @@
 
 #include "sidecar/config.h"
 #include "sidecar/doctor/doctor.h"
+#include "sidecar/log_sink.h"
 #include "sidecar/parent.h"
 #include "sidecar/upgrade.h"
 
@@ -135,15 +136,36 @@ static void main_print_verdict(const char *path, int error, unsigned mistakes, u
     fputc('\n', stderr);
 }
 
-static int main_check(const struct config *config, bool print)
+/* Whether the version that runs may give way to this one, which could not give it back. */
+static int main_check_upgrade(const struct config *config, int handed_fd)
 {
-    int handed_fd = upgrade_handed_fd();
+    struct log_sink sink;
+    int error;
 
-    if (handed_fd >= 0 && upgrade_check(handed_fd) != 0) {
+    if (upgrade_check(handed_fd) != 0) {
         fputs("velox-sidecar " PACKAGE_VERSION " cannot take over from the version that runs: "
               "restart it\n",
               stderr);
         return EX_CONFIG;
+    }
+    error = log_sink_open(&sink, config->log_file, config->has_user ? config->user : (uid_t)-1,
+                          config->has_user ? config->group : (gid_t)-1);
+    if (error != 0) {
+        fprintf(stderr, "velox-sidecar: cannot open the log file %s: %s\n", config->log_file,
+                strerror(-error));
+        return EX_OSERR;
+    }
+    log_sink_close(&sink);
+    return 0;
+}
+
+static int main_check(const struct config *config, bool print)
+{
+    int handed_fd = upgrade_handed_fd();
+    int error = handed_fd < 0 ? 0 : main_check_upgrade(config, handed_fd);
+
+    if (error != 0) {
+        return error;
     }
     if (print && config_print(config, stdout) != 0) {
         perror("velox-sidecar: standard output");

@@ -204,6 +204,21 @@ def test_a_wrong_configuration_changes_nothing(start_copy):
 
 
 @not_in_a_wrapper
+def test_a_log_file_that_cannot_be_had_changes_nothing(start_copy):
+    stack = start_copy()
+    stack.check_serves()
+    old = stack.sidecar.child()
+    sections = {name: dict(keys) for name, keys in stack.sections.items()}
+    sections["sidecar"]["log_file"] = f"{stack.folder}/no/folder"
+    stack.sidecar.write_config(sections)
+    stack.sidecar.signal(signal.SIGUSR2)
+    wait_until(lambda: [line for line in stack.sidecar.log() if "upgrade failed" in line["msg"]], "an error")
+    assert "cannot open the log file" in stack.sidecar.log_text()
+    stack.check_serves()
+    assert stack.sidecar.child() == old
+
+
+@not_in_a_wrapper
 def test_a_program_behind_a_link_that_moves(start):
     folder = make_folder()
     for name, version in (("one", None), ("two", NEW)):
