@@ -12,12 +12,14 @@
 #include <unistd.h>
 
 /* Room for log lines of a child while the parent is busy. */
-#define PIPE_BYTES (1024 * 1024)
+#define PIPE_BYTES ((size_t)1024 * 1024)
 #define LINE_MAX_BYTES ((size_t)64 * 1024)
+#define READ_BYTES 16384
 /* The level stands in the first bytes of a line, behind the time. */
 #define LEVEL_WITHIN 64
 
-#define OPEN_FLAGS (O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY)
+/* O_NONBLOCK, for the opening: a named pipe that nobody reads must not hold the parent up. */
+#define OPEN_FLAGS (O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
 
 /* A log folder often belongs to the child's user, who could lay a link there to any file of root's
  * (as in CVE-2016-1247): as root, root's own links only. */
@@ -41,10 +43,12 @@ static int open_file(const struct log_sink *sink)
     int fd = open(sink->path, OPEN_FLAGS | O_EXCL, 0640);
 
     if (fd < 0) {
-        return errno == EEXIST ? open_existing(sink->path) : -errno;
-    }
-    if (geteuid() == 0 && fchown(fd, sink->owner, sink->group) != 0) {
+        fd = errno == EEXIST ? open_existing(sink->path) : -errno;
+    } else if (geteuid() == 0 && fchown(fd, sink->owner, sink->group) != 0) {
         /* It stays root's, and takes our lines all the same. */
+    }
+    if (fd >= 0) {
+        (void)fcntl(fd, F_SETFL, O_APPEND); /* what is read gets every line, however slowly */
     }
     return fd;
 }
@@ -150,7 +154,7 @@ int log_pipe_open(struct log_pipe *pipe, int *writer)
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0) {
         return -errno;
     }
-    (void)fcntl(fds[0], F_SETPIPE_SZ, PIPE_BYTES);
+    (void)fcntl(fds[0], F_SETPIPE_SZ, (int)PIPE_BYTES);
     log_pipe_adopt(pipe, fds[0]);
     *writer = fds[1];
     return 0;
@@ -189,10 +193,14 @@ static void pass_lines(const struct log_sink *sink, struct log_pipe *pipe, struc
 
 void log_sink_pass(const struct log_sink *sink, struct log_pipe *pipe)
 {
-    uint8_t bytes[16384];
+    uint8_t bytes[READ_BYTES];
+    size_t passed = 0;
     ssize_t got;
 
-    while (pipe->fd >= 0 && (got = read(pipe->fd, bytes, sizeof(bytes))) > 0) {
+    /* A pipe's worth: a writer as fast as we are must not keep the parent here. */
+    while (pipe->fd >= 0 && passed < PIPE_BYTES &&
+           (got = read(pipe->fd, bytes, sizeof(bytes))) > 0) {
         pass_lines(sink, pipe, span_of(bytes, (size_t)got));
+        passed += (size_t)got;
     }
 }

@@ -41,7 +41,8 @@ int log_pipe_open(struct log_pipe *pipe, int *writer);
 void log_pipe_adopt(struct log_pipe *pipe, int fd);
 void log_pipe_close(struct log_pipe *pipe);
 
-/* Passes on whatever has come, whole lines at a time, so that no two writers' lines mix. */
+/* Passes on what has come, a full pipe at most, whole lines at a time, so that no two writers'
+ * lines mix. */
 void log_sink_pass(const struct log_sink *sink, struct log_pipe *pipe);
 
 #endif

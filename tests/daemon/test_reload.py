@@ -494,6 +494,16 @@ def test_the_log_is_reopened_and_may_move(start):
     stack.sidecar.wait_log("artifact sent")
 
 
+def test_a_log_file_that_is_a_pipe_without_a_reader_holds_nobody_up(start):
+    stack = start()
+    stack.check_serves()
+    os.mkfifo(f"{stack.folder}/pipe")
+    os.rename(f"{stack.folder}/pipe", stack.sidecar.log_path)
+    stack.sidecar.signal(signal.SIGUSR1)
+    stack.check_serves()
+    stack.sidecar.stop()
+
+
 def test_the_pid_file_stays_and_may_move(start):
     stack = start(sidecar={"pid_file": "{folder}/pid"})
     pid = str(stack.sidecar.process.pid)
