@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <openssl/crypto.h>
 #ifdef HAVE_SECCOMP
@@ -235,10 +236,25 @@ static int main_doctor(int argc, char **argv)
     return doctor_run(config_path, nginx_path, stdout);
 }
 
+/* Where the caller has closed one of the three, a socket of ours would get its number, and what is
+ * meant for standard error. */
+static void main_open_standard_files(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct main_options options = { .config_path = DEFAULT_CONFIG };
 
+    main_open_standard_files();
     if (argc > 1 && strcmp(argv[1], "doctor") == 0) {
         argv[1] = argv[0]; /* for getopt's messages */
         return main_doctor(argc - 1, argv + 1);

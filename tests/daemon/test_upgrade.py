@@ -219,6 +219,20 @@ def test_a_log_file_that_cannot_be_had_changes_nothing(start_copy):
 
 
 @not_in_a_wrapper
+def test_a_start_with_closed_standard_files(start):
+    folder = make_folder()
+    path = os.path.join(folder, "velox-sidecar")
+    install(path)
+    command = ["/bin/sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', path]
+    stack = start(folder=folder, process={"command": command})
+    pid = stack.sidecar.process.pid
+    assert [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)] == ["/dev/null"] * 3
+    install(path, NEW)
+    upgrade(stack)
+    assert version_that_serves(stack) == "9.9.9"
+
+
+@not_in_a_wrapper
 def test_a_program_behind_a_link_that_moves(start):
     folder = make_folder()
     for name, version in (("one", None), ("two", NEW)):
