@@ -305,6 +305,19 @@ static void take_setting(struct nginx_settings *settings, const struct nginx_dir
     }
 }
 
+/* nginx finds out at each request where such a location leads; we cannot. */
+static void report_variable(struct nginx_check *check, const struct nginx_directive *block,
+                            const struct nginx_directive *pass)
+{
+    char subject[SUBJECT_SIZE];
+
+    name_location(subject, block, pass);
+    report_line(check->report, FINDING_WARN, subject,
+                "%s %s is known only when a request comes, so nothing is said about this location; "
+                "name the socket here to have it checked",
+                pass->words[0], pass->words[1]);
+}
+
 static void check_pass(struct nginx_check *check, const struct nginx_directive *block,
                        const struct nginx_directive *directive,
                        const struct nginx_settings *settings)
@@ -312,9 +325,13 @@ static void check_pass(struct nginx_check *check, const struct nginx_directive *
     static const char *const passes[NGINX_PROTOCOLS] = { "fastcgi_pass", "scgi_pass" };
 
     for (unsigned protocol = 0; protocol < NGINX_PROTOCOLS; protocol++) {
-        if (is_named(directive, passes[protocol]) && directive->word_count == 2 &&
-            (is_our_address(check->config, protocol, directive->words[1]) ||
-             is_our_upstream(check, protocol, check->first, directive->words[1]))) {
+        if (!is_named(directive, passes[protocol]) || directive->word_count != 2) {
+            continue;
+        }
+        if (strchr(directive->words[1], '$') != NULL) {
+            report_variable(check, block, directive);
+        } else if (is_our_address(check->config, protocol, directive->words[1]) ||
+                   is_our_upstream(check, protocol, check->first, directive->words[1])) {
             check_location(check, block, directive, protocol, settings);
         }
     }

@@ -319,6 +319,12 @@ def test_without_x_accel_redirect_nothing_is_said_of_its_location(doctor):
     assert not any("velox-artifacts" in rest for _, rest in lines)
 
 
+def test_nginx_passes_to_a_variable(doctor):
+    lines = doctor.run(nginx=nginx_dump(doctor, "fastcgi_pass $backend;"))
+    line = doctor.find(lines, "location = /build.php")
+    assert line[0] == "warn" and "fastcgi_pass $backend" in line[1]
+
+
 @pytest.mark.parametrize("ours, theirs, is_found", [
     ("127.0.0.1:9000", "127.0.0.1:9000", True), ("0.0.0.0:9000", "localhost:9000", True),
     ("[::1]:9000", "localhost:9000", True), ("127.0.0.1:9000", "127.0.0.1:9001", False),
