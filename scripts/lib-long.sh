@@ -96,21 +96,32 @@ long_no_reports() {
 }
 
 # What starts a process for each case, or many at once, is left to the sanitizers: it would take as long
-# again, and most of that in the C library's start.
+# again, and most of that in the C library's start. The rest runs in two halves beside each other.
+long_valgrind_left="process doctor policy reload upgrade systemd large_bodies builds_many"
+
+# long_valgrind_tests HALF: 0 or 1.
 long_valgrind_tests() {
-    local left
-    for left in process doctor policy reload upgrade systemd large_bodies builds_many; do
-        pytest_options+=("--ignore=tests/daemon/test_$left.py")
+    local file name number=0
+    for file in "$source"/tests/daemon/test_*.py; do
+        name=$(basename "$file" .py)
+        case " $long_valgrind_left " in
+        *" ${name#test_} "*) ;;
+        *)
+            number=$((number + 1))
+            [ $((number % 2)) -ne "$1" ] || continue
+            ;;
+        esac
+        pytest_options+=("--ignore=$file")
     done
     mkdir -p "$run/valgrind" && chmod 1777 "$run/valgrind"
     export VELOX_SIDECAR_WRAPPER="valgrind --quiet --vgdb=no --trace-children=yes --track-fds=no \
 --leak-check=full --show-leak-kinds=definite,indirect --errors-for-leak-kinds=definite,indirect \
 --error-exitcode=99 --log-file=$run/valgrind/%p.log"
     export VELOX_TEST_SLOW=10
-    limit_s=780 run_pytest "valgrind: daemon" daemon "$build/plain"
+    limit_s=780 run_pytest "valgrind: daemon, half $1" daemon "$build/plain"
     unset VELOX_SIDECAR_WRAPPER VELOX_TEST_SLOW
     pytest_options=()
-    step "valgrind: reports" long_valgrind_reports
+    step "valgrind: reports of half $1" long_valgrind_reports
 }
 
 # A log without an error still holds remarks, on a system call that this valgrind does not know, or
@@ -190,7 +201,8 @@ long_steps() {
     step "shellcheck" long_shellcheck
     step "architecture" long_architecture
     run_pytest "status page: Chromium, Prometheus" e2e/test_status_page.py "$build/plain"
-    steps_beside v long_valgrind_tests
+    steps_beside v0 long_valgrind_tests 0
+    steps_beside v1 long_valgrind_tests 1
     long_beside_valgrind
     steps_join
 }

@@ -8,7 +8,8 @@
 steps_passed=0
 steps_failed=0
 steps_skipped=0
-steps_beside_pid=
+steps_beside_pids=()
+steps_beside_runs=()
 steps_said_s=0
 
 # With the seconds since the line before.
@@ -109,43 +110,53 @@ PYTHON
 }
 
 # steps_beside FOLDER FUNCTION...: runs steps in the background, with a scratch folder of their own
-# below $run; steps_join waits, shows what they printed and adds their counts. One at a time.
+# below $run; steps_join waits for all of them, shows what they printed and adds their counts.
 # "set -m" gives them a process group of their own, by which steps_stop ends all of it.
 steps_beside() {
-    steps_beside_run=$run/$1
+    local beside=$run/$1
     shift
-    mkdir -p "$steps_beside_run"
+    mkdir -p "$beside"
     set -m
     (
-        run=$steps_beside_run
+        run=$beside
+        steps_beside_pids=()
         steps_passed=0 steps_failed=0 steps_skipped=0
         "$@"
         echo "$steps_passed $steps_failed $steps_skipped" >"$run/counts"
-    ) >"$steps_beside_run/output" 2>&1 </dev/null &
-    steps_beside_pid=$!
+    ) >"$beside/output" 2>&1 </dev/null &
+    steps_beside_pids+=("$!")
+    steps_beside_runs+=("$beside")
     set +m
 }
 
 steps_join() {
-    local counts
-    wait "$steps_beside_pid"
-    steps_beside_pid=
-    cat "$steps_beside_run/output"
-    counts=$(cat "$steps_beside_run/counts" 2>/dev/null || echo 0 1 0)
-    # shellcheck disable=SC2086
-    set -- $counts
-    steps_passed=$((steps_passed + $1))
-    steps_failed=$((steps_failed + $2))
-    steps_skipped=$((steps_skipped + $3))
+    local counts pid beside
+    for beside in "${steps_beside_runs[@]}"; do
+        pid=${steps_beside_pids[0]}
+        wait "$pid"
+        steps_beside_pids=("${steps_beside_pids[@]:1}")
+        cat "$beside/output"
+        counts=$(cat "$beside/counts" 2>/dev/null || echo 0 1 0)
+        # shellcheck disable=SC2086
+        set -- $counts
+        steps_passed=$((steps_passed + $1))
+        steps_failed=$((steps_failed + $2))
+        steps_skipped=$((steps_skipped + $3))
+    done
+    steps_beside_runs=()
 }
 
 # For an exit before steps_join: scripts/contain, in the group, ends what the tests have started.
 steps_stop() {
-    [ -n "$steps_beside_pid" ] || return 0
-    kill -TERM -- "-$steps_beside_pid" 2>/dev/null
-    wait "$steps_beside_pid" 2>/dev/null
-    while kill -0 -- "-$steps_beside_pid" 2>/dev/null; do
-        sleep 0.1
+    local pid
+    for pid in "${steps_beside_pids[@]}"; do
+        kill -TERM -- "-$pid" 2>/dev/null
+    done
+    for pid in "${steps_beside_pids[@]}"; do
+        wait "$pid" 2>/dev/null
+        while kill -0 -- "-$pid" 2>/dev/null; do
+            sleep 0.1
+        done
     done
 }
 
