@@ -64,6 +64,32 @@ static inline struct span span_take(struct span *span, size_t len)
     return taken;
 }
 
+/* Takes the byte off the front, where it is there. */
+static inline bool span_take_byte(struct span *span, uint8_t byte)
+{
+    if (span->len == 0 || span->ptr[0] != byte) {
+        return false;
+    }
+    span_skip(span, 1);
+    return true;
+}
+
+/* Takes the decimal digits at the front; false where there are none, or more than 18. */
+static inline bool span_take_number(struct span *span, uint64_t *number)
+{
+    size_t digits = 0;
+
+    *number = 0;
+    while (span->len > 0 && span->ptr[0] >= '0' && span->ptr[0] <= '9') {
+        if (++digits > 18) {
+            return false;
+        }
+        *number = *number * 10 + (uint64_t)(span->ptr[0] - '0');
+        span_skip(span, 1);
+    }
+    return digits > 0;
+}
+
 /* Without spaces and tabs at both ends. */
 static inline struct span span_trim(struct span span)
 {

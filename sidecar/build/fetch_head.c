@@ -34,30 +34,6 @@ static void keep_tag(struct fetch_head *head, struct span value)
     keep_text(head->etag, sizeof(head->etag), is_strong ? value : span_of("", 0));
 }
 
-static bool take_number(struct span *text, uint64_t *number)
-{
-    size_t digits = 0;
-
-    *number = 0;
-    while (text->len > 0 && text->ptr[0] >= '0' && text->ptr[0] <= '9') {
-        if (++digits > 18) {
-            return false;
-        }
-        *number = *number * 10 + (uint64_t)(text->ptr[0] - '0');
-        span_skip(text, 1);
-    }
-    return digits > 0;
-}
-
-static bool take_byte(struct span *text, char byte)
-{
-    if (text->len == 0 || text->ptr[0] != (uint8_t)byte) {
-        return false;
-    }
-    span_skip(text, 1);
-    return true;
-}
-
 /* bytes 100-199/1000 */
 static void keep_range(struct fetch_head *head, struct span value)
 {
@@ -69,9 +45,9 @@ static void keep_range(struct fetch_head *head, struct span value)
     }
     span_skip(&value, 6);
     value = span_trim(value);
-    head->has_range = take_number(&value, &head->range_first) && take_byte(&value, '-') &&
-                      take_number(&value, &last) && take_byte(&value, '/') &&
-                      take_number(&value, &head->range_total) && value.len == 0 &&
+    head->has_range = span_take_number(&value, &head->range_first) && span_take_byte(&value, '-') &&
+                      span_take_number(&value, &last) && span_take_byte(&value, '/') &&
+                      span_take_number(&value, &head->range_total) && value.len == 0 &&
                       head->range_first <= last && last < head->range_total;
     head->range_end = head->has_range ? last + 1 : 0;
 }

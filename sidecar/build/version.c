@@ -28,15 +28,6 @@ static bool is_commit(struct span version)
     return true;
 }
 
-static bool take_byte(struct span *rest, uint8_t byte)
-{
-    if (rest->len == 0 || rest->ptr[0] != byte) {
-        return false;
-    }
-    span_skip(rest, 1);
-    return true;
-}
-
 static bool take_number(struct span *rest)
 {
     size_t length = 0;
@@ -50,8 +41,8 @@ static bool take_number(struct span *rest)
 
 static bool is_release(struct span rest)
 {
-    return take_byte(&rest, 'v') && take_number(&rest) && take_byte(&rest, '.') &&
-           take_number(&rest) && take_byte(&rest, '.') && take_number(&rest) &&
+    return span_take_byte(&rest, 'v') && take_number(&rest) && span_take_byte(&rest, '.') &&
+           take_number(&rest) && span_take_byte(&rest, '.') && take_number(&rest) &&
            (rest.len == 0 || rest.ptr[0] == '-' || rest.ptr[0] == '+');
 }
 

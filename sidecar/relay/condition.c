@@ -150,29 +150,13 @@ static bool range_may_be_used(struct span headers, const struct condition_entity
     return !is_weak && value.len == 0 && tag.len > 0 && span_is(tag, entity->etag);
 }
 
-/* Digits at the front; false where there are none or too many. */
-static bool take_number(struct span *text, uint64_t *number)
-{
-    size_t digits = 0;
-
-    *number = 0;
-    while (text->len > 0 && text->ptr[0] >= '0' && text->ptr[0] <= '9') {
-        if (++digits > 18) {
-            return false;
-        }
-        *number = *number * 10 + (uint64_t)(text->ptr[0] - '0');
-        span_skip(text, 1);
-    }
-    return digits > 0;
-}
-
 enum range_kind { RANGE_IGNORED, RANGE_UNSATISFIABLE, RANGE_USED };
 
 static enum range_kind suffix_range(struct span text, uint64_t size, uint64_t *first, uint64_t *end)
 {
     uint64_t length;
 
-    if (!take_number(&text, &length) || text.len > 0) {
+    if (!span_take_number(&text, &length) || text.len > 0) {
         return RANGE_IGNORED;
     }
     if (length == 0 || size == 0) {
@@ -197,13 +181,13 @@ static enum range_kind parse_range(struct span text, uint64_t size, uint64_t *fi
         span_skip(&text, 1);
         return suffix_range(text, size, first, end);
     }
-    if (!take_number(&text, first) || text.len == 0 || text.ptr[0] != '-') {
+    if (!span_take_number(&text, first) || text.len == 0 || text.ptr[0] != '-') {
         return RANGE_IGNORED;
     }
     span_skip(&text, 1);
     if (text.len == 0) {
         last = UINT64_MAX - 1;
-    } else if (!take_number(&text, &last) || text.len > 0 || last < *first) {
+    } else if (!span_take_number(&text, &last) || text.len > 0 || last < *first) {
         return RANGE_IGNORED;
     }
     if (*first >= size) {
