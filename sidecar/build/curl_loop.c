@@ -236,3 +236,19 @@ void curl_loop_remove(struct curl_loop *curl_loop, CURL *easy)
     (void)curl_multi_remove_handle(curl_loop->multi, easy);
     curl_loop->transfers--;
 }
+
+bool curl_loop_take_ended(struct curl_loop *curl_loop, void **owner, CURLcode *code)
+{
+    CURLMsg *message;
+    int left;
+
+    while ((message = curl_multi_info_read(curl_loop->multi, &left)) != NULL) {
+        if (message->msg == CURLMSG_DONE) {
+            *code = message->data.result;
+            *owner = NULL;
+            (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)owner);
+            return true;
+        }
+    }
+    return false;
+}

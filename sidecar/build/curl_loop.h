@@ -14,7 +14,7 @@
 struct curl_loop {
     CURLM *multi;
     struct loop *loop;
-    /* Transfers may have ended (curl_multi_info_read). Comes outside of every curl callback. */
+    /* Transfers may have ended (curl_loop_take_ended). Comes outside of every curl callback. */
     void (*on_progress)(struct curl_loop *curl_loop);
     struct timer timer; /* private, as is all below */
     long kept_connections;
@@ -38,6 +38,9 @@ void curl_loop_stop(struct curl_loop *curl_loop);
  */
 int curl_loop_add(struct curl_loop *curl_loop, CURL *easy);
 void curl_loop_remove(struct curl_loop *curl_loop, CURL *easy);
+
+/* The next transfer that has ended, by its CURLOPT_PRIVATE and how it ended; false: no more. */
+bool curl_loop_take_ended(struct curl_loop *curl_loop, void **owner, CURLcode *code);
 
 /* For CURLOPT_CLOSESOCKETFUNCTION of every transfer, with the struct curl_loop as
  * CURLOPT_CLOSESOCKETDATA. */

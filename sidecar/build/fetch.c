@@ -381,24 +381,13 @@ static void complete(struct fetch *fetch)
 
 static const char *reason_of(CURLcode code)
 {
-    switch (code) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CIPHER:
-    case CURLE_OPERATION_TIMEDOUT:
+    if (transfer_is_unconnected(code) || code == CURLE_OPERATION_TIMEDOUT) {
         return "the source cannot be reached";
-    case CURLE_OK:
-    case CURLE_GOT_NOTHING:
-    case CURLE_PARTIAL_FILE:
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-        return "the connection to the source was cut";
-    default:
-        return "the source does not speak HTTP as we do";
     }
+    if (transfer_is_cut(code) || code == CURLE_OK) {
+        return "the connection to the source was cut";
+    }
+    return "the source does not speak HTTP as we do";
 }
 
 /* The detail for the log: curl's words, unless the end of the attempt was our own wish. */
@@ -440,18 +429,10 @@ static void on_attempt_end(struct fetch *fetch, CURLcode code)
 
 void fetch_on_progress(struct curl_loop *curl_loop)
 {
-    CURLMsg *message;
-    int left;
+    void *fetch;
+    CURLcode code;
 
-    while ((message = curl_multi_info_read(curl_loop->multi, &left)) != NULL) {
-        CURL *easy = message->easy_handle;
-        CURLcode code = message->data.result;
-        struct fetch *fetch = NULL;
-
-        if (message->msg != CURLMSG_DONE) {
-            continue;
-        }
-        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&fetch);
+    while (curl_loop_take_ended(curl_loop, &fetch, &code)) {
         on_attempt_end(fetch, code);
     }
 }

@@ -26,6 +26,27 @@ bool transfer_set_pointer(CURL *easy, CURLoption option, const void *value)
     return curl_easy_setopt(easy, option, value) == CURLE_OK;
 }
 
+bool transfer_is_unconnected(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CIPHER:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool transfer_is_cut(CURLcode code)
+{
+    return code == CURLE_GOT_NOTHING || code == CURLE_PARTIAL_FILE || code == CURLE_SEND_ERROR ||
+           code == CURLE_RECV_ERROR;
+}
+
 /* To curl a socket that it does not get is a server that cannot be reached. */
 static curl_socket_t on_open_socket(void *no_memory_pointer, curlsocktype purpose,
                                     struct curl_sockaddr *address)

@@ -23,6 +23,11 @@ bool transfer_set_long(CURL *easy, CURLoption option, long value);
 bool transfer_set_text(CURL *easy, CURLoption option, const char *value);
 bool transfer_set_pointer(CURL *easy, CURLoption option, const void *value);
 
+/* What a code says of a transfer: nobody could be connected to, or not with TLS as wanted; or the
+ * connection ended before the answer did. */
+bool transfer_is_unconnected(CURLcode code);
+bool transfer_is_cut(CURLcode code);
+
 /*
  * HTTP/1.1 over http and https, no redirects, no proxy whatever the environment says, sockets
  * watched by curl_loop. What setup points to must outlive the transfer.

@@ -74,8 +74,11 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
     if (call->too_large) {
         return VELOX_TOO_LARGE;
     }
-    if (call->is_cut) {
+    if (call->is_cut || transfer_is_cut(code)) {
         return VELOX_CUT;
+    }
+    if (transfer_is_unconnected(code)) {
+        return VELOX_NOT_CONNECTED;
     }
     switch (code) {
     case CURLE_OK:
@@ -84,18 +87,6 @@ static enum velox_transport transport_of(const struct velox_call *call, CURLcode
     case CURLE_OUT_OF_MEMORY:
     case CURLE_ABORTED_BY_CALLBACK: /* a socket that could not be watched */
         return VELOX_OUT_OF_MEMORY;
-    case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_CONNECT:
-    case CURLE_SSL_CONNECT_ERROR:
-    case CURLE_PEER_FAILED_VERIFICATION:
-    case CURLE_SSL_CACERT_BADFILE:
-    case CURLE_SSL_CIPHER:
-        return VELOX_NOT_CONNECTED;
-    case CURLE_GOT_NOTHING:
-    case CURLE_PARTIAL_FILE:
-    case CURLE_SEND_ERROR:
-    case CURLE_RECV_ERROR:
-        return VELOX_CUT;
     case CURLE_OPERATION_TIMEDOUT:
         /* APPCONNECT is 0 without TLS, CONNECT is 0 while there is no connection. */
         (void)curl_easy_getinfo(call->easy, CURLINFO_PRETRANSFER_TIME_T, &connect_us);
@@ -145,18 +136,10 @@ static void call_finish(struct velox_call *call, CURLcode code)
 
 static void on_progress(struct curl_loop *curl_loop)
 {
-    CURLMsg *message;
-    int left;
+    void *call;
+    CURLcode code;
 
-    while ((message = curl_multi_info_read(curl_loop->multi, &left)) != NULL) {
-        CURL *easy = message->easy_handle;
-        CURLcode code = message->data.result;
-        struct velox_call *call = NULL;
-
-        if (message->msg != CURLMSG_DONE) {
-            continue;
-        }
-        (void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&call);
+    while (curl_loop_take_ended(curl_loop, &call, &code)) {
         call_finish(call, code);
     }
 }
