@@ -226,6 +226,22 @@ static enum deliver_result send_some(struct delivery *delivery, struct front *fr
                                : carrier_pipe_send(delivery->carrier, delivery, front, stop);
 }
 
+bool deliver_may_go_on(const struct delivery *delivery, struct front *front, uint64_t begun,
+                       uint64_t stop, enum deliver_result *result)
+{
+    if (outq_send(&front->out) != 0) {
+        *result = DELIVER_LOST;
+        return false;
+    }
+    if (!outq_is_empty(&front->out) || (front->watch.ready & WATCH_WRITE) == 0) {
+        *result = DELIVER_BLOCKED;
+        return false;
+    }
+    *result = DELIVER_PAUSED;
+    return front->owed_bytes > 0 || (delivery->offset < stop && (delivery->offset == begun ||
+                                                                 buf_length(&front->control) == 0));
+}
+
 enum deliver_result deliver_send(struct delivery *delivery, struct front *front, uint64_t budget)
 {
     uint64_t begun = delivery->offset;
@@ -234,16 +250,8 @@ enum deliver_result deliver_send(struct delivery *delivery, struct front *front,
     while (delivery->offset < delivery->end) {
         enum deliver_result result;
 
-        if (outq_send(&front->out) != 0) {
-            return DELIVER_LOST;
-        }
-        if (!outq_is_empty(&front->out) || (front->watch.ready & WATCH_WRITE) == 0) {
-            return DELIVER_BLOCKED;
-        }
-        if (front->owed_bytes == 0 &&
-            (delivery->offset >= stop ||
-             (delivery->offset > begun && buf_length(&front->control) > 0))) {
-            return DELIVER_PAUSED;
+        if (!deliver_may_go_on(delivery, front, begun, stop, &result)) {
+            return result;
         }
         result = look_for_pages(delivery);
         if (result == DELIVER_PAUSED) {

@@ -58,6 +58,13 @@ void deliver_small(struct delivery *delivery, struct front *front);
  */
 enum deliver_result deliver_send(struct delivery *delivery, struct front *front, uint64_t budget);
 
+/*
+ * For deliver_send and deliver_stream_send: whether a turn that began at the offset begun, and is
+ * to end at stop, may put out more. False: *result says why not.
+ */
+bool deliver_may_go_on(const struct delivery *delivery, struct front *front, uint64_t begun,
+                       uint64_t stop, enum deliver_result *result);
+
 /* Logs, where files are sent, that the system grants less SO_SNDBUF than is good. Once a child. */
 void deliver_tell_of_cap(const struct relay_options *options, struct log *log);
 

@@ -151,16 +151,8 @@ enum deliver_result deliver_stream_send(struct deliver_stream *stream, struct de
         }
     }
     while (delivery->offset < delivery->end) {
-        if (outq_send(&front->out) != 0) {
-            return DELIVER_LOST;
-        }
-        if (!outq_is_empty(&front->out) || (front->watch.ready & WATCH_WRITE) == 0) {
-            return DELIVER_BLOCKED;
-        }
-        if (front->owed_bytes == 0 &&
-            (delivery->offset >= stop ||
-             (delivery->offset > begun && buf_length(&front->control) > 0))) {
-            return DELIVER_PAUSED;
+        if (!deliver_may_go_on(delivery, front, begun, stop, &result)) {
+            return result;
         }
         result = front->owed_bytes > 0 ? move(stream, delivery, front)
                                        : next_record(stream, delivery, front);
