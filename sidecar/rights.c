@@ -27,7 +27,7 @@ static int drop_bounding_set(void)
     return 0;
 }
 
-static int become(const struct config *config)
+int rights_become(const struct config *config)
 {
     int error;
 
@@ -74,7 +74,7 @@ int rights_drop(const struct config *config)
     (void)setrlimit(RLIMIT_CORE, &no_core);
     /* Started as somebody else there is no becoming; the configuration's check has warned. */
     if (geteuid() == 0) {
-        error = become(config);
+        error = rights_become(config);
     }
     if (error == 0 && geteuid() != 0) {
         error = drop_capabilities();

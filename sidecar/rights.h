@@ -14,6 +14,10 @@
  */
 int rights_drop(const struct config *config);
 
+/* The part of it that changes who we are, for root only: user, group, supplementary groups, and the
+ * capabilities that programs could get back. 0 or -errno. */
+int rights_become(const struct config *config);
+
 /* Raises the limit of open files as far as it may be raised. Gives the limit. */
 uint64_t rights_raise_files(void);
 

@@ -6,13 +6,13 @@
 #include "sidecar/doctor/doctor.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "sidecar/base/buf.h"
 #include "sidecar/doctor/checks.h"
 #include "sidecar/doctor/nginx_dump.h"
+#include "sidecar/rights.h"
 
 static int read_all(FILE *file, struct buf *text)
 {
@@ -55,18 +55,6 @@ static bool read_nginx(struct report *report, const char *path, struct buf *text
     return error == 0;
 }
 
-/* From root to the user that the service runs as. */
-static int become_user(const struct config *config)
-{
-    if (config->has_user && initgroups(config->user_name, config->group) != 0) {
-        return -errno;
-    }
-    if ((config->has_user || config->has_group) && setgid(config->group) != 0) {
-        return -errno;
-    }
-    return !config->has_user || setuid(config->user) == 0 ? 0 : -errno;
-}
-
 static bool change_user(struct report *report, const struct config *config)
 {
     int error;
@@ -80,7 +68,7 @@ static bool change_user(struct report *report, const struct config *config)
         }
         return true;
     }
-    error = become_user(config);
+    error = rights_become(config);
     if (error != 0) {
         report_line(report, FINDING_FAIL, "user", "cannot become %s: %s", config->user_name,
                     strerror(-error));
