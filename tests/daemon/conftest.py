@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -264,6 +265,42 @@ def ini_text(sections):
     return "\n".join(out) + "\n"
 
 
+class SteadyRequests:
+    """Two clients that ask for a page again and again, each time on a new connection, while the block runs. At its end none has failed."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.failures, self.answers, self.done = [], [], threading.Event()
+        self.threads = [threading.Thread(target=self._ask) for _ in range(2)]
+
+    def _ask(self):
+        try:
+            while not self.done.is_set():
+                front = Front(self.stack.sidecar.address)
+                front.ask()
+                answer = front.read_answer()
+                self.answers.append(answer.body == b"page" and answer.ended)
+                front.close()
+                time.sleep(0.005)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            self.failures.append(repr(error))
+
+    def wait_for_more(self, before):
+        wait_until(lambda: len(self.answers) > before + 1 or self.failures, "further requests")
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+        if kind is None:
+            assert not self.failures and self.answers and all(self.answers)
+
+
 class Stack:
     """A sidecar with its scripted PHP-FPM and Velox."""
 
@@ -330,6 +367,14 @@ class Stack:
         answer = front.read_answer()
         assert answer.body == b"still here" and answer.ended
         front.close()
+
+    def check_serves_next(self, front):
+        """A kept connection takes a further request."""
+        front.ask(keep=True)
+        worker = self.fpm.accept()
+        worker.read_request()
+        worker.answer("\r\nnext")
+        assert front.read_answer().body == b"next"
 
     # -- builds
 

@@ -27,11 +27,7 @@ def test_the_head_names_the_file_and_no_body_follows(start, keep):
     assert answer.get_all("Set-Cookie") == ["a=1", "b=2"] and answer.get("Cache-Control") == "private"
     assert stack.sidecar.wait_log("artifact sent")["x_accel_redirect"] == "/files/a%20b/%C3%BC%3F%23%25"
     if keep:
-        front.ask(keep=True)
-        worker = stack.fpm.accept()
-        worker.read_request()
-        worker.answer("\r\nnext")
-        assert front.read_answer().body == b"next"
+        stack.check_serves_next(front)
     else:
         front.wait_closed()
 

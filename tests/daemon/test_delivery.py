@@ -41,11 +41,7 @@ def test_the_file_arrives_byte_for_byte(stack, size, keep):
     assert all(len(each.content) <= 65528 for each in answer.records)
     if keep:
         assert front.is_silent()
-        front.ask(keep=True)
-        worker = stack.fpm.accept()
-        worker.read_request()
-        worker.answer("\r\nnext")
-        assert front.read_answer().body == b"next"
+        stack.check_serves_next(front)
     else:
         assert front.read_record() is None
 
@@ -451,11 +447,7 @@ def test_a_client_that_leaves_ends_the_post_within_100_ms(stack, manner):
         answer = front.read_answer()
         assert answer.ended and answer.app_status == 0 and answer.stdout == b""
     if "kept" in manner:
-        front.ask(keep=True)
-        worker = stack.fpm.accept()
-        worker.read_request()
-        worker.answer("\r\nnext")
-        assert front.read_answer().body == b"next"
+        stack.check_serves_next(front)
     assert stack.sidecar.wait_log("client left")["stage"] == "build"
     assert stack.velox.is_idle(0.05)
 
@@ -544,11 +536,7 @@ def test_an_abort_during_the_download_keeps_the_connection(stack):
     front.read_head()
     front.send(peers.record(peers.ABORT_REQUEST, 1))
     assert front.read_answer().ended
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 @pytest.mark.parametrize("build", [False, True])

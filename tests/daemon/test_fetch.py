@@ -138,11 +138,7 @@ def test_the_file_arrives_byte_for_byte(remote, size, keep):
     assert stack.sidecar.wait_log("build completed")["file_size"] == size
     assert stack.sidecar.wait_log("artifact sent")["bytes"] == size
     if keep:
-        front.ask(keep=True)
-        worker = stack.fpm.accept()
-        worker.read_request()
-        worker.answer("\r\nnext")
-        assert front.read_answer().body == b"next"
+        stack.check_serves_next(front)
 
 
 def test_what_the_source_does_not_tell_is_not_told(remote):
@@ -639,11 +635,7 @@ def test_an_abort_ends_the_fetch_and_keeps_the_connection(remote):
     front.send(peers.record(peers.ABORT_REQUEST, 1))
     assert front.read_answer().ended
     call.wait_closed()
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 def test_a_stop_finishes_what_streams(remote):

@@ -54,11 +54,7 @@ def test_an_abort_in_the_middle_of_a_long_response_keeps_the_framing(stack, wait
             break
         assert received.type == STDOUT
     sender.join()
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 def test_a_client_that_leaves_behind_an_unread_upload_ends_its_build(start):
@@ -173,11 +169,7 @@ def test_the_rest_of_an_answered_upload_is_no_slow_head(start):
     front.send(record(STDIN, 1, b"y" * 1000)[:500])
     assert front.is_silent(0.4)  # the time itself is what is tested
     front.send(record(STDIN, 1, b"y" * 1000)[500:], record(STDIN, 1))
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 def test_an_unknown_role_on_an_unkept_connection_is_answered_and_closed(stack):

@@ -237,11 +237,7 @@ def test_an_upload_that_still_runs_does_not_stop_the_build(stack):
     front.send(peers.stream(peers.STDIN, b"x" * 100000, size=32768), peers.record(peers.STDIN))
     call.answer(json.dumps({"path": stack.artifact(b"built")}))
     assert front.read_answer().body == b"built"
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 def test_a_body_that_ends_short_during_capture_is_400(stack):

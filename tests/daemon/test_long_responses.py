@@ -54,11 +54,7 @@ def test_every_byte_arrives_in_its_place(stack, seed, request_id, keep):
     assert answer.body == content and answer.stderr == errors and answer.app_status == 3
     worker.wait_closed()
     if keep:
-        front.ask(keep=True)
-        worker = stack.fpm.accept()
-        worker.read_request()
-        worker.answer("\r\nnext")
-        assert front.read_answer().body == b"next"
+        stack.check_serves_next(front)
 
 
 def test_an_abort_in_the_middle_leaves_the_connection_usable(stack):
@@ -74,11 +70,7 @@ def test_an_abort_in_the_middle_leaves_the_connection_usable(stack):
         pass
     worker.wait_closed()
     sender.join()
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 @pytest.mark.parametrize("extra", [0, 8, 1000, 65530])

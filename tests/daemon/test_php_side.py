@@ -231,11 +231,7 @@ def test_a_body_that_ends_short_after_the_answer_is_nothing(stack):
     worker.answer("\r\ncomplete")
     assert front.read_answer().body == b"complete"
     front.send(peers.record(STDIN, 1, b"x" * 5), peers.record(STDIN))
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 @pytest.mark.parametrize("announced", [0, 5])
@@ -246,11 +242,7 @@ def test_bytes_beyond_the_announced_length_are_dropped(stack, announced):
     assert worker.read_request().stdin == b"0123456789"[:announced]
     worker.answer("\r\nok")
     assert front.read_answer().body == b"ok"
-    front.ask(keep=True)
-    worker = stack.fpm.accept()
-    worker.read_request()
-    worker.answer("\r\nnext")
-    assert front.read_answer().body == b"next"
+    stack.check_serves_next(front)
 
 
 # ---- a worker that dies ------------------------------------------------------------------------------

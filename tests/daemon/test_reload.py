@@ -10,13 +10,12 @@ import resource
 import signal
 import socket
 import stat
-import threading
 import time
 
 import pytest
 
 import peers
-from conftest import check_error, not_in_a_wrapper, processes_of_session, unused_port, wait_until
+from conftest import SteadyRequests, check_error, not_in_a_wrapper, processes_of_session, unused_port, wait_until
 
 
 def serve_pages(stack, body="page"):
@@ -143,33 +142,11 @@ def test_a_connection_whose_request_is_on_its_way_is_served(start):
 def test_nobody_waits_or_is_refused_over_ten_reloads(start):
     stack = start()
     serve_pages(stack)
-    failures, answers, done = [], [], threading.Event()
-
-    def ask():
-        try:
-            while not done.is_set():
-                front = peers.Front(stack.sidecar.address)
-                front.ask()
-                answer = front.read_answer()
-                answers.append(answer.body == b"page" and answer.ended)
-                front.close()
-                time.sleep(0.005)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
-            failures.append(repr(error))
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with SteadyRequests(stack) as clients:
         for _ in range(10):
-            before = len(answers)
+            before = len(clients.answers)
             stack.reload()
-            wait_until(lambda: len(answers) > before + 1 or failures, "requests between the reloads")
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures and answers and all(answers)
+            clients.wait_for_more(before)
     stack.fpm.stop_serving()
     assert not [line for line in stack.sidecar.log()
                 if line["level"] in ("error", "warn") and line["msg"] != "configuration: warning"]

@@ -5,13 +5,12 @@ import json
 import os
 import shlex
 import signal
-import threading
 import time
 
 import pytest
 
 import peers
-from conftest import descriptors_of, find_program, make_folder, not_in_a_wrapper, processes_of_session, wait_until
+from conftest import SteadyRequests, descriptors_of, find_program, make_folder, not_in_a_wrapper, processes_of_session, wait_until
 
 OLD, NEW = b"\x000.1.0\x00", b"\x009.9.9\x00"
 
@@ -126,33 +125,12 @@ def test_nobody_waits_or_is_refused(start_copy):
         worker.read_request()
         worker.answer("\r\npage")
     stack.fpm.serve(answer)
-    failures, answers, done = [], [], threading.Event()
-
-    def ask():
-        try:
-            while not done.is_set():
-                front = peers.Front(stack.sidecar.address)
-                front.ask()
-                answers.append(front.read_answer().body == b"page")
-                front.close()
-                time.sleep(0.005)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
-            failures.append(repr(error))
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with SteadyRequests(stack) as clients:
         for number in range(3):
             install(stack.program, NEW if number % 2 == 0 else None)
-            before = len(answers)
+            before = len(clients.answers)
             upgrade(stack)
-            wait_until(lambda: len(answers) > before + 1 or failures, "requests between the upgrades")
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    assert not failures and answers and all(answers)
+            clients.wait_for_more(before)
     stack.fpm.stop_serving()
 
 
