@@ -16,7 +16,6 @@ import select
 import shlex
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -26,7 +25,7 @@ import time
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
 import peers  # noqa: E402
 from peers import DEADLINE, SLOW, Answer, Fpm, Front, Velox  # noqa: E402
@@ -587,9 +586,3 @@ def standin(folder):
     process.terminate()
     assert process.wait() == 0
     process.stdout.close()
-
-
-def unused_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -280,7 +280,7 @@ def test_equal_builds_start_at_the_same_server(start):
 
 
 def test_a_server_that_is_down_costs_one_attempt(start):
-    from conftest import unused_port
+    from ports import unused_port
     server = peers.Velox()
     stack = start(velox={"server_url": f"http://127.0.0.1:{unused_port()}, {server.url}"}, retry={"max_attempts": 2})
     server.respond = lambda call: call.answer(built(stack))

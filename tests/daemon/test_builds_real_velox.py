@@ -21,7 +21,8 @@ import zipfile
 import pytest
 
 import peers
-from conftest import check_error, make_folder, unused_port, wait_until
+from conftest import check_error, make_folder, wait_until
+from ports import unused_port
 
 VX = os.environ.get("VELOX_VX")
 pytestmark = pytest.mark.skipif(not (VX and shutil.which("go") and shutil.which("openssl")),

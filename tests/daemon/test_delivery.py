@@ -57,7 +57,7 @@ def sparse_file(path, size):
 
 @pytest.mark.parametrize("address", ["unix", "tcp"])
 def test_a_gigabyte_arrives_and_costs_no_memory(start, address):
-    from conftest import unused_port
+    from ports import unused_port
     stack = start(**({"listen": {"fastcgi": f"127.0.0.1:{unused_port()}"}} if address == "tcp" else {}))
     path = sparse_file(stack.root + "/big", 1 << 30)
     front = deliver(stack, path)
@@ -454,7 +454,7 @@ def test_a_client_that_leaves_ends_the_post_within_100_ms(stack, manner):
 
 @pytest.mark.parametrize("manner", ["close", "reset", "half-close"])
 def test_a_client_that_leaves_over_tcp_ends_the_post_within_100_ms(start, manner):
-    from conftest import unused_port
+    from ports import unused_port
     stack = start(listen={"fastcgi": f"127.0.0.1:{unused_port()}"})
     front = stack.php_asks_for_build()
     call = stack.velox.accept()

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 import peers
-from conftest import unused_port
 from peers import random_bytes
+from ports import unused_port
 
 MIB = 1 << 20
 CONTENT = random_bytes(64 * MIB)

@@ -460,7 +460,7 @@ def test_trouble_at_the_source_is_tried_again(remote, trouble):
 
 
 def test_a_source_that_cannot_be_reached(remote):
-    from conftest import unused_port
+    from ports import unused_port
     stack = remote(artifact={"artifact_url": f"http://127.0.0.1:{unused_port()}{{path}}"})
     front = ask(stack)
     check_error(front.read_answer(), 500, "artifact_unavailable")
@@ -600,7 +600,7 @@ def test_a_build_that_streams_already_is_not_shared(remote):
 # ---- around it ---------------------------------------------------------------------------------------------------
 
 def test_over_scgi(remote):
-    from conftest import unused_port
+    from ports import unused_port
     import socket
     port = unused_port()
     stack = remote(listen={"scgi": f"127.0.0.1:{port}"})

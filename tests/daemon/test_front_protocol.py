@@ -371,7 +371,7 @@ def test_questions_without_end_whose_answers_nobody_reads_cost_no_memory(start, 
     ("::1", False),
 ])
 def test_a_tcp_listener_serves_allowed_clients_only(start, allowed, served):
-    from conftest import unused_port
+    from ports import unused_port
     stack = start(listen={"fastcgi": f"127.0.0.1:{unused_port()}, unix:{{folder}}/front.sock",
                           "allowed_clients": allowed})
     front = stack.front()

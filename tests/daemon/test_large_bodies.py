@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from conftest import unused_port
 from peers import STDIN, STDOUT, end_request, random_bytes, record
+from ports import unused_port
 
 SIZE = 9 << 29 if os.environ.get("VELOX_TEST_LONG") == "1" else 256 << 20
 # Not a multiple of anything that the program counts in, so that a block that is lost, doubled or moved shows.

@@ -17,9 +17,10 @@ import time
 import pytest
 
 import peers
-from conftest import TOP, check_error, unused_port, wait_until
+from conftest import TOP, check_error, wait_until
 from peers import (ABORT_REQUEST, END_REQUEST, PARAMS, SLOW, STDERR, STDIN, STDOUT, environment,
                    random_bytes)
+from ports import unused_port
 
 AT_ONCE = 0.1 * SLOW
 

@@ -14,8 +14,9 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, make_folder, processes_of_session, sidecar_command, unused_port, wait_until
+from conftest import check_error, make_folder, processes_of_session, sidecar_command, wait_until
 from peers import DEADLINE, SLOW, environment
+from ports import unused_port
 
 
 def run(*arguments):

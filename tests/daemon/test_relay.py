@@ -8,8 +8,9 @@ import time
 import pytest
 
 import peers
-from conftest import unused_port, wait_until
+from conftest import wait_until
 from peers import Front, environment, random_bytes
+from ports import unused_port
 
 SIZES = [0, 1, 65527, 65528, 65529, 1 << 20, 20 << 20]
 

@@ -15,7 +15,8 @@ import time
 import pytest
 
 import peers
-from conftest import SteadyRequests, check_error, not_in_a_wrapper, processes_of_session, unused_port, wait_until
+from conftest import SteadyRequests, check_error, not_in_a_wrapper, processes_of_session, wait_until
+from ports import unused_port
 
 
 def serve_pages(stack, body="page"):

@@ -9,8 +9,9 @@ import time
 import pytest
 
 import peers
-from conftest import check_error, check_waits, unused_port
+from conftest import check_error, check_waits
 from peers import SLOW
+from ports import unused_port
 
 
 def connect_error(code, message="the reason", **more):

@@ -11,7 +11,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from stack import CONFIG, Stack, find_nginx_file, find_program, free_ports
+from ports import unused_ports
+from stack import CONFIG, Stack, find_nginx_file, find_program
 
 EXAMPLES = CONFIG / "examples"
 FASTCGI = "/run/velox-sidecar/fastcgi.sock"
@@ -84,7 +85,7 @@ class Fronts(Stack):
         self.scgi_address = f"unix:{self.directory}/scgi.sock"
         self.ini = {"listen": {"scgi": self.scgi_address}}
         names = list(FRONTS) + [f"direct-{name}" for name in FRONTS]
-        self.ports = dict(zip(names, free_ports(len(names))))
+        self.ports = dict(zip(names, unused_ports(len(names))))
 
     # ---- the examples, with addresses replaced ----
 

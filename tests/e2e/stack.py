@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ports import unused_port, unused_ports
+
 SOURCE = Path(__file__).resolve().parents[2]
 CONFIG = SOURCE / "config"
 WWW = Path(__file__).resolve().parent / "www"
@@ -79,15 +81,6 @@ def can_connect(address):
     return True
 
 
-def free_ports(count):
-    """Ports that are free now; all are held until the last one is known, so they differ."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 class UnixConnection(http.client.HTTPConnection):
     """http.client over a unix socket."""
 
@@ -131,7 +124,7 @@ class Stack:
         server "plain" listens at 127.0.0.1:http_port, too."""
         self.accel = accel
         # `remote`: to the sidecar the built files are on another machine, where nginx serves them.
-        self.remote_port = free_ports(1)[0] if remote else None
+        self.remote_port = unused_port() if remote else None
         self.status = status
         self.processes = []
         self.php_workers = php_workers
@@ -141,7 +134,7 @@ class Stack:
         if status:
             self.ini.setdefault("sidecar", {}).update(status_path="/velox-status",
                                                       ping_path="/velox-ping")
-            (self.http_port,) = free_ports(1)
+            self.http_port = unused_port()
         self.as_root = os.geteuid() == 0
         self.user = "www-data" if self.as_root else pwd.getpwuid(os.geteuid()).pw_name
         self.group = "www-data" if self.as_root else grp.getgrgid(os.getegid()).gr_name
@@ -151,7 +144,7 @@ class Stack:
         self.artifacts = self.directory / "artifacts"
         self.sync = self.directory / "sync"
         if tcp:
-            self.sidecar_address, self.php_address = (f"127.0.0.1:{port}" for port in free_ports(2))
+            self.sidecar_address, self.php_address = (f"127.0.0.1:{port}" for port in unused_ports(2))
         else:
             self.sidecar_address = f"unix:{self.directory}/sidecar.sock"
             self.php_address = f"unix:{self.directory}/php.sock"

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from stack import FRONTS, Stack, free_ports
+from ports import unused_ports
+from stack import FRONTS, Stack
 from test_e2e_builds import ask, ask_raw, wait_for_build
 from test_e2e_pages import MEGABYTE, pattern
 
@@ -19,7 +20,7 @@ class Http2Stack(Stack):
     def __init__(self):
         super().__init__(php_workers=4)
         names = list(FRONTS) + [f"direct-{name}" for name in FRONTS]
-        self.ports = dict(zip(names, free_ports(len(names))))
+        self.ports = dict(zip(names, unused_ports(len(names))))
 
     def _server(self, name, address, kept, buffered):
         text = super()._server(name, address, kept, buffered)

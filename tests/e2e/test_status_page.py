@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from browser import Browser
-from stack import free_ports, wait_until
+from ports import unused_port
+from stack import wait_until
 
 HOSTILE = "/echo.php?x=</td><script>document.title='taken'</script>&y=%22'"
 SIZES = {"phone": (360, 740, True), "desktop": (1280, 800, False)}
@@ -186,7 +187,7 @@ def test_the_table_scrolls_in_its_own_box(browser, crowd, size):
 class Prometheus:
     def __init__(self, program, target):
         self.folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
-        (self.port,) = free_ports(1)
+        self.port = unused_port()
         (self.folder / "prometheus.yml").write_text(json.dumps({
             "global": {"scrape_interval": "500ms"},
             "scrape_configs": [{"job_name": "velox-sidecar", "metrics_path": "/velox-status",
